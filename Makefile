@@ -1,0 +1,48 @@
+# Everything runs in .venv in this folder; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= demo
+WORKERS ?= 2
+
+.PHONY: help demo test test-all check docs bench clean
+
+help:
+	@echo "make demo      set up, generate a small delivery, run everything, show the answers"
+	@echo "make test      set up, pass the tests (about 3 minutes on 2 cores)"
+	@echo "make test-all  the slow ones too"
+	@echo "make check     ruff, mypy --strict, import-linter"
+	@echo "make docs      write the generated pages of docs/ anew"
+	@echo "make bench     measure speed and memory (docs/performance.md)"
+	@echo "make clean     remove what the other targets made"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "meterhouse needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/meterhouse demo $(DEMO)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist worksteal
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python -m tests.docs_pages
+
+bench: $(STAMP)
+	$(BIN)/python bench/whole_path.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
