@@ -1,0 +1,1 @@
+"""Where bytes come from: each module brings one kind of delivery to the log."""

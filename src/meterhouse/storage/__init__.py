@@ -1,0 +1,1 @@
+"""Adapters of the Blobs port: one file each."""
