@@ -1,0 +1,1 @@
+"""The lake: Delta tables, and the one file that says which versions are published."""

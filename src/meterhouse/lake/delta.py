@@ -1,0 +1,391 @@
+"""Delta tables on a folder: the only module that imports deltalake.
+
+A commit here does not say what is added: it says which files the table consists of, and
+the difference to whatever the Delta log holds is committed. So a commit that a crashed
+batch left beyond ``published.json`` is undone by the next one without a special case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError
+from meterhouse.lake.files import sha256_of
+from meterhouse.lake.published import LogFile, StoredFile
+from meterhouse.ports import Clock, DataFile
+
+__all__ = ["Contents", "DeltaTables"]
+
+CHECKPOINT_EVERY: Final = 10
+"""Commits between two checkpoints."""
+
+_LOG_NAME = re.compile(r"(\d{20})\.(?:json|checkpoint(?:\.\d+\.\d+)?\.parquet)\Z")
+_REBUILD: Final = "make the lake anew from the log: meterhouse rebuild"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a table shall consist of."""
+
+    schema: pa.Schema
+    partition_by: tuple[str, ...]
+    files: tuple[StoredFile, ...]
+    """All of them, those that were there before included."""
+    rearranged: frozenset[str] = frozenset()
+    """Paths of ``files``, and of files that go, which hold the same rows in other files:
+    readers that follow changes pass over them."""
+    statistics: Mapping[str, DataFile] = field(default_factory=dict)
+    """By path as in ``files``: smallest and largest values of new files."""
+    note: Mapping[str, str] = field(default_factory=dict)
+    """Written into the commit, for readers of the Delta log: position, generation."""
+
+
+class DeltaTables:
+    """The tables below one folder, ``<layer>/<table>``. One batch writes at a time.
+
+    Protocol 1/2, no deletion vectors, UTC timestamps: any Delta reader can read them.
+    """
+
+    def __init__(self, lake: Path, keep: timedelta, clock: Clock) -> None:
+        """Use the folder ``lake``.
+
+        Args:
+            lake: Made when the first table is.
+            keep: How long files and log of versions no longer current are kept.
+            clock: For the time a file was taken out.
+        """
+        seconds = f"interval {max(0, int(keep.total_seconds()))} seconds"
+        self._lake = lake
+        self._clock = clock
+        self._keep = keep
+        self._settings = {
+            "delta.checkpointInterval": str(CHECKPOINT_EVERY),
+            "delta.logRetentionDuration": seconds,
+            "delta.deletedFileRetentionDuration": seconds,
+        }
+
+    def ahead_of(self, name: str, version: int) -> bool:
+        """Return whether the Delta log of ``name`` does not end at ``version``.
+
+        True also when it ends before, or is gone. Costs one look at the folder.
+        """
+        here = (self._log(name) / f"{version:020d}.json").exists()
+        return not here or (self._log(name) / f"{version + 1:020d}.json").exists()
+
+    def commit(self, name: str, contents: Contents, *, published: int | None = None) -> int:
+        """Make ``name`` consist of exactly ``contents``; return the Delta version.
+
+        The commit is synced to disk. When the table consists of just that already,
+        nothing is written and its version returned.
+
+        Args:
+            name: "layer.table"; the table is made when it is not there.
+            contents: Files exist and are synced.
+            published: Its version in ``published.json``: an unreadable commit after it is
+                what a power loss left, and is put aside.
+
+        Raises:
+            EnvironmentFailureError: Another process committed at the same moment.
+            DamageError: The Delta log can't be read.
+            ModelError: The schema has a type that the lake does not keep.
+        """
+        schema = _delta_schema(name, contents.schema)
+        table = self._open(name, published)
+        before = table.version() if table is not None else -1
+        try:
+            if table is None:
+                self._create(name, schema, contents)
+            elif self._same_shape(table, schema, contents.partition_by):
+                self._change(name, table, schema, contents)
+            else:
+                self._replace(name, table, schema, contents)
+        except CommitFailedError as error:
+            raise EnvironmentFailureError(
+                f'another process committed to table "{name}" at the same moment',
+                str(self._lake / _folder(name)),
+                "let one batch run at a time, then run this one again; nothing was published",
+            ) from error
+        version = self._opened(name).version()
+        if version != before:
+            self._sync(name, before)
+        return version
+
+    def log_files(self, name: str, version: int) -> tuple[LogFile, ...]:
+        """Return the files of the Delta log of ``name`` up to ``version``, with hashes."""
+        found = []
+        for path in sorted(self._log(name).iterdir()):
+            match = _LOG_NAME.match(path.name)
+            if (match is None or int(match[1]) > version) and path.name != "_last_checkpoint":
+                continue
+            relative = f"{_folder(name)}/_delta_log/{path.name}"
+            found.append(LogFile(relative, path.stat().st_size, sha256_of(path)))
+        return tuple(found)
+
+    def tidy(self, name: str, version: int, keep: frozenset[str]) -> int:
+        """Vacuum ``name`` now and then: listing every file costs what the table's age costs."""
+        return self.vacuum(name, keep) if version % CHECKPOINT_EVERY == 0 else 0
+
+    def drop_all_but(self, names: Collection[str]) -> list[str]:
+        """Delete the folders of tables not among ``names``, once nobody can be reading them.
+
+        That is when nothing in them changed for the time kept. Returns what was deleted.
+        """
+        dropped = []
+        for log in sorted(self._lake.glob("*/*/_delta_log")):
+            name = f"{log.parent.parent.name}.{log.parent.name}"
+            age = self._clock().timestamp() - max(
+                (path.stat().st_mtime for path in log.iterdir()), default=0.0
+            )
+            if name not in names and age >= self._keep.total_seconds():
+                shutil.rmtree(log.parent)
+                dropped.append(name)
+        return dropped
+
+    def vacuum(self, name: str, keep: frozenset[str]) -> int:
+        """Delete files that no version within the time kept needs; return how many.
+
+        Files that a crashed batch wrote and never committed go too. Idempotent.
+
+        Args:
+            name: The table.
+            keep: Paths (relative to the lake) that stay whatever the Delta log says: what
+                is published.
+        """
+        table = self._opened(name)
+        candidates = table.vacuum(dry_run=True, full=True, enforce_retention_duration=False)
+        deleted = 0
+        for candidate in candidates:
+            path = f"{_folder(name)}/{candidate}"
+            if path in keep:
+                continue
+            (self._lake / path).unlink(missing_ok=True)
+            deleted += 1
+        if deleted:
+            _remove_empty(self._lake / _folder(name))
+        return deleted
+
+    def _create(self, name: str, schema: Schema, contents: Contents) -> None:
+        folder = self._lake / _folder(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        create_table_with_add_actions(
+            str(folder),
+            schema,
+            self._adds(name, contents, contents.files),
+            mode="error",
+            partition_by=list(contents.partition_by),
+            configuration=self._settings,
+            commit_properties=_properties(contents),
+        )
+        for parent in (folder, folder.parent, self._lake):
+            _sync(parent)
+
+    def _change(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> None:
+        live = _live(table)
+        prefix = f"{_folder(name)}/"
+        wanted = {file.path.removeprefix(prefix): file for file in contents.files}
+        actions: list[AddAction | RemoveAction] = list(
+            self._adds(name, contents, [wanted[path] for path in wanted if path not in live])
+        )
+        now = int(self._clock().timestamp() * 1000)
+        for path, (size, values) in live.items():
+            if path not in wanted:
+                moved = f"{prefix}{path}" in contents.rearranged
+                actions.append(RemoveAction(path, not moved, now, size, values))
+        if not actions:
+            return
+        table.create_write_transaction(
+            actions,
+            "append",
+            schema,
+            list(contents.partition_by),
+            commit_properties=_properties(contents),
+            post_commithook_properties=_HOOKS,
+        )
+
+    def _replace(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> None:
+        """Give the table another schema, partitioning or retention.
+
+        A path can't be taken out and put in by one commit: where old and new files
+        overlap (a left-over commit is undone), the table is empty for one version.
+        """
+        live = _live(table)
+        prefix = f"{_folder(name)}/"
+        overlap = any(file.path.removeprefix(prefix) in live for file in contents.files)
+        create_table_with_add_actions(
+            str(self._lake / _folder(name)),
+            schema,
+            [] if overlap else self._adds(name, contents, contents.files),
+            mode="overwrite",
+            partition_by=list(contents.partition_by),
+            configuration=self._settings,
+            commit_properties=_properties(contents),
+            post_commithook_properties=_HOOKS,
+        )
+        if overlap:
+            self._change(name, self._opened(name), schema, contents)
+
+    def _adds(self, name: str, contents: Contents, files: Sequence[StoredFile]) -> list[AddAction]:
+        prefix = f"{_folder(name)}/"
+        return [
+            AddAction(
+                path=file.path.removeprefix(prefix),
+                size=file.size,
+                partition_values={
+                    column: file.partition.get(column) for column in contents.partition_by
+                },
+                modification_time=(self._lake / file.path).stat().st_mtime_ns // 1_000_000,
+                data_change=file.path not in contents.rearranged,
+                stats=_statistics(file, contents.statistics.get(file.path)),
+            )
+            for file in files
+        ]
+
+    def _same_shape(self, table: DeltaTable, schema: Schema, partition_by: tuple[str, ...]) -> bool:
+        metadata = table.metadata()
+        return (
+            table.schema().to_json() == schema.to_json()
+            and tuple(metadata.partition_columns) == partition_by
+            and self._settings.items() <= dict(metadata.configuration).items()
+        )
+
+    def _open(self, name: str, published: int | None) -> DeltaTable | None:
+        if not any(True for _ in self._commits(name)):
+            return None
+        try:
+            return self._opened(name)
+        except DamageError:
+            if published is None or not self._put_aside(name, published):
+                raise
+            return self._opened(name)
+
+    def _opened(self, name: str) -> DeltaTable:
+        try:
+            return DeltaTable(str(self._lake / _folder(name)))
+        except DeltaError as error:
+            raise DamageError(
+                f'the Delta log of table "{name}" can\'t be read',
+                str(self._log(name)),
+                _REBUILD,
+            ) from error
+
+    def _put_aside(self, name: str, published: int) -> bool:
+        """Rename commits after ``published``; a reader takes only ``<20 digits>.json``."""
+        late = [path for version, path in self._commits(name) if version > published]
+        for path in late:
+            path.rename(path.with_suffix(".torn"))
+        return bool(late)
+
+    def _commits(self, name: str) -> Iterator[tuple[int, Path]]:
+        log = self._log(name)
+        for path in sorted(log.iterdir()) if log.is_dir() else ():
+            match = _LOG_NAME.match(path.name)
+            if match is not None and path.suffix == ".json":
+                yield int(match[1]), path
+
+    def _sync(self, name: str, after: int) -> None:
+        """Sync what was added to the Delta log: deltalake does not."""
+        log = self._log(name)
+        for path in log.iterdir():
+            match = _LOG_NAME.match(path.name)
+            if path.name == "_last_checkpoint" or (match is not None and int(match[1]) > after):
+                _sync(path)
+        _sync(log)
+
+    def _log(self, name: str) -> Path:
+        return self._lake / _folder(name) / "_delta_log"
+
+
+_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True)
+
+
+def _folder(name: str) -> str:
+    return name.replace(".", "/", 1)
+
+
+def _properties(contents: Contents) -> CommitProperties:
+    # No retries: deltalake would lay our change over somebody else's without looking.
+    return CommitProperties(custom_metadata=dict(contents.note), max_commit_retries=0)
+
+
+def _live(table: DeltaTable) -> dict[str, tuple[int, dict[str, str | None]]]:
+    """Path on disk → (size, partition values as text) of the files of this version."""
+    columns = table.metadata().partition_columns
+    actions = pa.table(table.get_add_actions(flatten=True))
+    found: dict[str, tuple[int, dict[str, str | None]]] = {}
+    values = {column: actions[f"partition.{column}"].to_pylist() for column in columns}
+    sizes = actions["size_bytes"].to_pylist()
+    for row, path in enumerate(actions["path"].to_pylist()):
+        partition = {column: _text(values[column][row]) for column in columns}
+        found[unquote(path)] = (sizes[row], partition)
+    return found
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _statistics(file: StoredFile, written: DataFile | None) -> str:
+    statistics: dict[str, Any] = {"numRecords": file.rows}
+    if written is not None:
+        for key, values in (("minValues", written.minimum), ("maxValues", written.maximum)):
+            if values:
+                statistics[key] = {column: json.loads(text) for column, text in values.items()}
+    return json.dumps(statistics)
+
+
+def _delta_schema(name: str, schema: pa.Schema) -> Schema:
+    for column in schema:
+        problem = _unfit(column.type)
+        if problem:
+            raise ModelError(
+                f'column "{column.name}" of table "{name}" is {column.type}: {problem}',
+                name,
+                "cast it in the model: DECIMAL(38, 9), BIGINT, TIMESTAMPTZ, …",
+            )
+    return Schema.from_arrow(schema)
+
+
+def _unfit(kind: pa.DataType) -> str:
+    """Why the lake does not keep values of this type; empty when it does."""
+    if pa.types.is_floating(kind):
+        return "binary fractions lose cents"
+    if pa.types.is_timestamp(kind) and (kind.tz != "UTC" or kind.unit != "us"):
+        return "a time needs its zone, and microseconds"
+    if pa.types.is_unsigned_integer(kind) or pa.types.is_time(kind) or pa.types.is_null(kind):
+        return "Delta does not know it"
+    for index in range(kind.num_fields):
+        problem = _unfit(kind.field(index).type)
+        if problem:
+            return problem
+    return ""
+
+
+def _remove_empty(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and path.name != "_delta_log" and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

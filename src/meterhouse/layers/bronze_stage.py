@@ -1,0 +1,154 @@
+"""The bronze tables of a publication: judged files in, files of the lake out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from meterhouse.intake.contract import Contract
+from meterhouse.lake.draft import Draft, Shape, Written
+from meterhouse.lake.files import check_files
+from meterhouse.layers.bronze import (
+    REMOVED_KEYS,
+    accepted_sql,
+    bronze_schemas,
+    bronze_sha256,
+    current_name,
+    quarantine_sql,
+    removed_sql,
+)
+from meterhouse.layers.plan import Action, Change
+from meterhouse.log.apply import judged_path
+from meterhouse.log.state import JudgedFile, State
+from meterhouse.ports import Blobs, Engine, ParquetFiles
+
+__all__ = ["BronzeStage"]
+
+_REBUILD = "judged files are a view of the log; make them anew: meterhouse rebuild"
+
+
+@dataclass
+class BronzeStage:
+    """Writes accepted, held and removed rows of (before, upto] into a draft.
+
+    A table whose contract would give other rows now is written anew from (0, upto].
+    """
+
+    blobs: Blobs
+    state: State
+    contracts: Mapping[str, Contract]
+    engine: Engine
+    draft: Draft
+    upto: int
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        self.changes: dict[str, Change] = {}
+        """Every bronze relation and what happened to it."""
+        self.restated: list[str] = []
+        """Sources written anew because their contract changed."""
+        self._said: dict[str, tuple[Action, str]] = {}
+        self._schemas = bronze_schemas(self.contracts)
+        self._after = self.draft.before.stamp.position if self.draft.before is not None else 0
+
+    def write(self) -> None:
+        """Draft every bronze table, those of sources that never delivered included."""
+        for contract in self.contracts.values():
+            self._source(contract)
+        self._removed_keys()
+
+    def _source(self, contract: Contract) -> None:
+        accepted, quarantine = self._shapes(contract)
+        same = all(self.draft.same_shape(shape) for shape in (accepted, quarantine))
+        anew = self.full or not same
+        if not same and self._is_published(accepted.name):
+            self.restated.append(contract.source)
+        files = self._judged(contract.source, 0 if anew else self._after)
+        if not files:
+            for shape in (accepted, quarantine):
+                self._put(shape, Written(), anew=anew)
+            return
+        with self.engine.session(files) as session:
+            for shape, select in ((accepted, accepted_sql), (quarantine, quarantine_sql)):
+                sql = " UNION ALL ".join(
+                    select(contract, name, files[name].schema.names) for name in files
+                )
+                self._put(shape, self.draft.write(session, shape, sql), anew=anew)
+
+    def said(self, name: str) -> tuple[Action, str]:
+        """Return what was done to table ``name``, and why."""
+        return self._said[name]
+
+    def _put(self, shape: Shape, written: Written, *, anew: bool) -> None:
+        if anew:
+            self.draft.replace(shape, written)
+            self.changes[shape.name] = "replaced"
+            other = "its contract changed" if self._is_published(shape.name) else "it is new"
+            self._said[shape.name] = ("recompute", "--full" if self.full else other)
+        else:
+            self.draft.append(shape, written)
+            self.changes[shape.name] = "grown" if written.rows else "same"
+            self._said[shape.name] = ("append", "new rows") if written.rows else ("keep", "")
+
+    def _is_published(self, name: str) -> bool:
+        return self.draft.before is not None and name in self.draft.before.tables
+
+    def _removed_keys(self) -> None:
+        versioned = [one for one in self.contracts.values() if one.mode != "append"]
+        keys = "\n".join(f"{one.source}:{','.join(one.key)}" for one in versioned)
+        digest = hashlib.sha256(f"removed keys 1\n{keys}".encode()).hexdigest()
+        shape = Shape(REMOVED_KEYS, self._schemas[REMOVED_KEYS], (), digest)
+        anew = self.full or not self.draft.same_shape(shape)
+        found, touched = Written(), set()
+        for number, contract in enumerate(versioned):
+            if contract.mode != "snapshot":
+                continue
+            files = self._judged(contract.source, 0 if anew else self._after)
+            if not files:
+                continue
+            sql = " UNION ALL ".join(removed_sql(contract, name) for name in files)
+            with self.engine.session(files) as session:
+                written = self.draft.write(session, shape, sql, part=f"-{number}")
+            found += written
+            if written.rows:
+                touched.add(contract.source)
+        self._put(shape, found, anew=anew)
+        for contract in versioned:
+            grown = self.changes[contract.table] != "same" or contract.source in touched
+            # Versions replace each other: more rows of bronze are other rows of "current".
+            self.changes[current_name(contract)] = "replaced" if grown or anew else "same"
+
+    def _shapes(self, contract: Contract) -> tuple[Shape, Shape]:
+        digest = bronze_sha256(contract)
+        held_by = ("invalid_reason",) if contract.partition_by else ()
+        return (
+            Shape(contract.table, self._schemas[contract.table], contract.partition_by, digest),
+            Shape(contract.quarantine, self._schemas[contract.quarantine], held_by, digest),
+        )
+
+    def _judged(self, source: str, after: int) -> dict[str, ParquetFiles]:
+        """Return the judged rows of (after, upto] as relations, one for each form they have."""
+        files = self.state.judged_files(source, after, self.upto)
+        paths = [Path(self.blobs.uri(judged_path(source, file.position))) for file in files]
+        check_files(
+            [(path, file.sha256) for path, file in zip(paths, files, strict=True)], fix=_REBUILD
+        )
+        return _by_form(files, paths)
+
+
+def _by_form(files: Sequence[JudgedFile], paths: Sequence[Path]) -> dict[str, ParquetFiles]:
+    """Group files by their columns: a source's contract may have changed in between."""
+    groups: dict[bytes, tuple[pa.Schema, list[str]]] = {}
+    for file, path in zip(files, paths, strict=True):
+        if file.rows:
+            schema = pq.read_schema(path).remove_metadata()
+            groups.setdefault(schema.serialize().to_pybytes(), (schema, []))[1].append(str(path))
+    return {
+        f"judged_{number}": ParquetFiles(tuple(paths), schema)
+        for number, (schema, paths) in enumerate(groups.values())
+    }

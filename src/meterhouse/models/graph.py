@@ -1,0 +1,390 @@
+"""The models of a project and how they hang together, parsed from their SQL.
+
+A file that is not valid is reported, and stops nothing but itself and what reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from meterhouse.errors import ModelError, UsageError, nearest
+from meterhouse.models.columns import check_columns, result_columns
+from meterhouse.models.header import Header, read_header
+from meterhouse.models.lint import Refusal, refusals
+from meterhouse.models.model import Model
+from meterhouse.models.shape import Shape, mergeable_shape, rows_shape, table_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Models", "load_models", "models_of", "tables_read"]
+
+MODEL_LAYERS: Final = ("silver", "gold")
+TABLE: Final = re.compile(r"\A[a-z_][a-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """All valid models by name, and what is wrong with the others."""
+
+    by_name: Mapping[str, Model]
+    order: tuple[str, ...]
+    """Every model after those it reads."""
+    problems: tuple[ModelError, ...] = ()
+
+    def __getitem__(self, name: str) -> Model:
+        if name not in self.by_name:
+            raise UsageError.unknown("model", name, self.by_name)
+        return self.by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def closure(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """Return ``wanted`` and every model they read, in order; sources are left out."""
+        needed: set[str] = set()
+        waiting = [name for name in wanted if name in self.by_name]
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting += [n for n in self.by_name[name].depends_on if n in self.by_name]
+        return tuple(name for name in self.order if name in needed)
+
+    def dependants(self, changed: Iterable[str]) -> tuple[str, ...]:
+        """Return the models that read any of the tables ``changed``, directly or not, in order."""
+        changed = set(changed)
+        found: list[str] = []
+        for name in self.order:
+            if changed.union(found).intersection(self.by_name[name].depends_on):
+                found.append(name)
+        return tuple(found)
+
+    def base_fact(self, name: str) -> str:
+        """Return the bronze table whose rows model ``name`` adds up; "" for a view."""
+        model = self.by_name.get(name)
+        return name if model is None else self.base_fact(model.fact) if model.fact else ""
+
+    def sources(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """Return the bronze tables that the closure of ``wanted`` reads, sorted."""
+        read = {table for name in self.closure(wanted) for table in self.by_name[name].depends_on}
+        return tuple(sorted(table for table in read if table not in self.by_name))
+
+
+@dataclass(slots=True)
+class Draft:
+    """A parsed file, before it is known whether what it reads exists."""
+
+    name: str
+    path: str
+    text: str
+    header: Header
+    tree: exp.Select
+    scopes: list[Scope]
+    reads: tuple[str, ...]
+    lines: dict[str, int] = field(default_factory=dict)
+    """Table read → line of its first mention."""
+
+
+def load_models(folder: Path, sources: Mapping[str, pa.Schema]) -> Models:
+    """Load ``folder/{silver,gold}/*.sql`` over the bronze tables ``sources``.
+
+    Args:
+        folder: The project's models folder.
+        sources: Every bronze table a model may read, with its columns.
+    """
+    files = {
+        f"{layer}.{path.stem}": path
+        for layer in MODEL_LAYERS
+        for path in sorted((folder / layer).glob("*.sql"))
+        if TABLE.match(path.stem)
+    }
+    texts: dict[str, tuple[str, str]] = {}
+    problems = _misplaced(folder)
+    for name, path in files.items():
+        try:
+            texts[name] = (path.read_text("utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(
+                ModelError(f'model "{name}" can\'t be read: {error}', str(path), "save it as UTF-8")
+            )
+    loaded = models_of(texts, sources)
+    return Models(loaded.by_name, loaded.order, (*problems, *loaded.problems))
+
+
+def _misplaced(folder: Path) -> list[ModelError]:
+    """Return one error for each SQL file that is no model: it would be passed over in silence."""
+    return [
+        ModelError(
+            f'file "{path.relative_to(folder)}" is not a model',
+            str(path),
+            "put it into models/silver or models/gold, its name small letters, digits and _",
+        )
+        for path in sorted(folder.rglob("*.sql"))
+        if path.parent not in [folder / layer for layer in MODEL_LAYERS]
+        or not TABLE.match(path.stem)
+    ]
+
+
+def models_of(texts: Mapping[str, tuple[str, str]], sources: Mapping[str, pa.Schema]) -> Models:
+    """Build models from ``name → (text, path)``, as ``load_models`` does from files."""
+    drafts: dict[str, Draft] = {}
+    problems: list[ModelError] = []
+    for name, (text, path) in texts.items():
+        try:
+            drafts[name] = _draft(name, text, path)
+        except ModelError as error:
+            problems.append(error)
+    order, circular = _topological(drafts)
+    problems += circular
+    built: dict[str, Model] = {}
+    known: dict[str, Sequence[str]] = {name: schema.names for name, schema in sources.items()}
+    failed = (set(texts) - set(drafts)) | (set(drafts) - set(order))
+    for name in order:
+        draft = drafts[name]
+        found = _missing(draft, known, failed) or _complaints(draft, built, known)
+        if found:
+            problems += found
+            failed.add(name)
+            continue
+        built[name] = _model(draft, built, known)
+        known[name] = tuple(column.name for column in built[name].columns)
+    return Models(built, tuple(name for name in order if name in built), tuple(problems))
+
+
+def _draft(name: str, text: str, path: str) -> Draft:
+    header = read_header(text, name, path)
+    try:
+        parsed = sqlglot.parse(header.sql, read="duckdb")
+        statements = [one for one in parsed if one and not isinstance(one, exp.Semicolon)]
+    except SqlglotError as error:
+        details = getattr(error, "errors", None) or [{}]
+        line = details[0].get("line") or 1
+        said = details[0].get("description") or str(error).splitlines()[0]
+        raise ModelError(
+            f'model "{name}" is not valid SQL: {said}', f"{path}:{line}", "see the line named"
+        ) from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
+        raise ModelError(
+            f'model "{name}" is not one SELECT', f"{path}:1", "keep one SELECT (WITH … is fine)"
+        )
+    scopes = traverse_scope(statements[0])
+    lines: dict[str, int] = {}
+    for scope in scopes:
+        for table in scope.sources.values():
+            if isinstance(table, exp.Table) and isinstance(table.this, exp.Identifier):
+                lines.setdefault(table_name(table), table.this.meta.get("line", 1))
+    return Draft(name, path, text, header, statements[0], scopes, tuple(sorted(lines)), lines)
+
+
+def tables_read(sql: str) -> tuple[str, ...]:
+    """Return the tables that a SELECT reads ("schema.table"), CTEs left out, sorted."""
+    found = {
+        table_name(table)
+        for scope in traverse_scope(sqlglot.parse_one(sql, read="duckdb"))
+        for table in scope.sources.values()
+        if isinstance(table, exp.Table) and isinstance(table.this, exp.Identifier)
+    }
+    return tuple(sorted(found))
+
+
+def _topological(drafts: Mapping[str, Draft]) -> tuple[list[str], list[ModelError]]:
+    order: list[str] = []
+    waiting = dict(drafts)
+    while waiting:
+        ready = [
+            name
+            for name, draft in waiting.items()
+            if not any(read in waiting for read in draft.reads)
+        ]
+        if not ready:
+            break
+        order += ready
+        for name in ready:
+            del waiting[name]
+    circular = _on_a_circle(waiting)
+    problems = [
+        ModelError(
+            f'model "{name}" reads itself through {", ".join(sorted(circular - {name})) or name}',
+            draft.path,
+            "remove one of the reads",
+        )
+        if name in circular
+        else _reads_broken(draft, next(read for read in draft.reads if read in waiting))
+        for name, draft in waiting.items()
+    ]
+    return order, problems
+
+
+def _on_a_circle(waiting: Mapping[str, Draft]) -> set[str]:
+    circle = set(waiting)
+    while True:
+        read = {table for name in circle for table in waiting[name].reads}
+        if circle <= read:
+            return circle
+        circle &= read
+
+
+def _reads_broken(draft: Draft, read: str) -> ModelError:
+    return ModelError(
+        f'model "{draft.name}" reads "{read}", which is not valid',
+        f"{draft.path}:{draft.lines.get(read, 1)}",
+        f'mend "{read}" first',
+    )
+
+
+def _missing(
+    draft: Draft, known: Mapping[str, Sequence[str]], failed: Set[str]
+) -> list[ModelError]:
+    found = []
+    for read in draft.reads:
+        where = f"{draft.path}:{draft.lines[read]}"
+        if read in failed:
+            found.append(_reads_broken(draft, read))
+        elif read not in known:
+            hint = nearest(read, known)
+            found.append(
+                ModelError(
+                    f'model "{draft.name}" reads "{read}", which does not exist',
+                    where,
+                    f'did you mean "{hint}"?' if hint else "name a bronze, silver or gold table",
+                )
+            )
+        elif draft.name.startswith("silver.") and read.startswith("gold."):
+            found.append(
+                ModelError(
+                    f'model "{draft.name}" reads "{read}": data moves from silver to gold only',
+                    where,
+                    "make it a gold model",
+                )
+            )
+    return found
+
+
+def _complaints(
+    draft: Draft, built: Mapping[str, Model], known: Mapping[str, Sequence[str]]
+) -> list[ModelError]:
+    found: list[Refusal] = refusals(draft.tree)
+    if not found:
+        found += check_columns(draft.scopes, known, _finalized(built))
+        _, wrong = result_columns(draft.tree, draft.header)
+        found += wrong
+        found += _shape(draft, built).refusals
+        found += _version_merges(draft, built)
+        found += _audits(draft, known)
+    return [
+        ModelError(f'model "{draft.name}": {one.what}', f"{draft.path}:{one.line}", one.fix)
+        for one in sorted(found, key=lambda refusal: refusal.line)
+    ]
+
+
+def _finalized(built: Mapping[str, Model]) -> dict[str, set[str]]:
+    return {
+        name: {column.name for column in model.columns} - set(model.stored_columns)
+        for name, model in built.items()
+    }
+
+
+def _own(built: Mapping[str, Model]) -> dict[str, Set[str]]:
+    return {name: set(model.own_columns) for name, model in built.items() if model.kind == "rows"}
+
+
+def _shape(draft: Draft, built: Mapping[str, Model]) -> Shape:
+    header = draft.header
+    if header.kind == "view":
+        return Shape()
+    if header.kind == "rows":
+        shape = rows_shape(draft.scopes[-1], header.fact, _own(built))
+    else:
+        shape = mergeable_shape(draft.scopes[-1], header.grain, _own(built))
+    fact = built.get(shape.fact)
+    if (fact is not None and fact.kind != "rows") or (shape.fact and shape.fact not in draft.reads):
+        shape.refuse(
+            draft.tree,
+            f'its fact "{shape.fact}" is not a table of facts',
+            "read a bronze table or a rows model; use kind: view over anything else",
+        )
+    return shape
+
+
+def _version_merges(draft: Draft, built: Mapping[str, Model]) -> list[Refusal]:
+    if draft.header.kind != "mergeable":
+        return []
+    shape = _shape(draft, built)
+    base = Models({**built}, ()).base_fact(shape.fact)
+    odd = sorted(name for name, how in shape.merge.items() if how != "sum")
+    if not base.endswith("_current") or not odd:
+        return []
+    return [
+        Refusal(
+            1,
+            f"{base} holds versions: when one replaces another, min or max can't be taken "
+            f"back ({', '.join(odd)})",
+            "use count and sum, or kind: view",
+        )
+    ]
+
+
+def _audits(draft: Draft, known: Mapping[str, Sequence[str]]) -> list[Refusal]:
+    found = []
+    line = draft.header.lines.get("audits", 1)
+    for audit in draft.header.audits:
+        try:
+            reads = tables_read(audit.sql)
+        except SqlglotError:
+            found.append(Refusal(line, f'audit "{audit.name}" is not valid SQL', "write a SELECT"))
+            continue
+        for read in reads:
+            if read != draft.name and read not in known:
+                found.append(
+                    Refusal(
+                        line,
+                        f'audit "{audit.name}" reads "{read}", which does not exist',
+                        "name a bronze, silver or gold table",
+                    )
+                )
+    return found
+
+
+def _model(draft: Draft, built: Mapping[str, Model], known: Mapping[str, Sequence[str]]) -> Model:
+    header = draft.header
+    columns, _ = result_columns(draft.tree, header)
+    shape = _shape(draft, built)
+    digest = hashlib.sha256(draft.text.encode("utf-8"))
+    for read in draft.reads:
+        digest.update(f"\n{read}:{built[read].sha256 if read in built else ''}".encode())
+    return Model(
+        name=draft.name,
+        sql=header.sql.rstrip().rstrip(";"),
+        kind=header.kind,
+        fact=shape.fact,
+        depends_on=draft.reads,
+        grain=header.grain,
+        columns=columns,
+        audits=header.audits,
+        partition_key=header.partition_key,
+        clustering=header.clustering,
+        partition_by=header.partition_by,
+        batch_only=header.batch_only,
+        stored=header.stored,
+        description=header.description,
+        owner=header.owner,
+        path=draft.path,
+        sha256=digest.hexdigest(),
+        merge=shape.merge,
+        ratios=header.ratios,
+        finalizer=header.finalizer,
+        count_column=shape.count_column,
+        own_columns=shape.own,
+        stored_columns=tuple(one.alias_or_name for one in draft.tree.selects),
+    )

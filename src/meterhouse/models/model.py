@@ -1,0 +1,101 @@
+"""A model: one SQL file with a YAML header, as frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["RATIO_SCALE", "Audit", "Kind", "Model", "ModelColumn", "Ratio"]
+
+RATIO_SCALE = 6
+"""Decimal places of ratios, averages and scores: DECIMAL(38,6), half-even."""
+
+Kind = Literal["rows", "mergeable", "view"]
+"""rows: one input fact in, at most one row out, plus joins to dimensions.
+mergeable: GROUP BY with count, sum, min, max only; partial results add up.
+view: anything else; computed from whole tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelColumn:
+    """A column of the result."""
+
+    name: str
+    type: str
+    """DuckDB type as the SQL casts it."""
+    unit: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A condition checked before publication; a failed one publishes nothing."""
+
+    name: str
+    sql: str
+    """A SELECT over the model's tables; every row it returns is a violation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A column computed once from stored measures, after they were merged.
+
+    ``times * numerator / denominator`` in exact integers, 6 places, half-even; NULL when
+    the denominator is 0 or a side is NULL. The SQL does not hold the column.
+    """
+
+    numerator: str
+    denominator: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One table of silver or gold."""
+
+    name: str
+    """"silver.usage_enriched": folder and file name."""
+    sql: str
+    """One SELECT in DuckDB's dialect; empty lines stand where the header was, so that an
+    engine's line numbers are the file's."""
+    kind: Kind
+    fact: str
+    """rows and mergeable: the table whose rows are added up ("bronze.usage_events",
+    "silver.usage", …); the others it reads are dimensions. Empty for a view."""
+    depends_on: tuple[str, ...]
+    """Tables it reads, parsed from the SQL, sorted."""
+    grain: tuple[str, ...]
+    columns: tuple[ModelColumn, ...]
+    """All columns of the finished table, in the header's order."""
+    audits: tuple[Audit, ...]
+    partition_key: tuple[str, ...]
+    """Serving: what questions are asked by (gold only)."""
+    clustering: tuple[str, ...]
+    """Serving: order within a partition, "usage_date DESC"."""
+    partition_by: tuple[str, ...]
+    """Lake: partition columns."""
+    batch_only: str
+    """Why it is not live; empty when it is."""
+    stored: bool
+    """False: an intermediate step that exists only while others are computed."""
+    description: str
+    owner: str
+    path: str
+    """File it came from, for messages."""
+    sha256: str
+    """Of the file's text and of the hashes of the models it reads: what changes when
+    its result might."""
+    merge: Mapping[str, str]
+    """mergeable: column to the function that merges two partials (sum, min, max)."""
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+    """Columns that ``finalize`` adds to the SQL's after the merge."""
+    finalizer: str = ""
+    """Name of a function over the whole table (``finalize.FINALIZERS``) that adds columns
+    SQL can't compute exactly, and may drop rows; empty for most."""
+    count_column: str = ""
+    """mergeable: its count(*): where it is 0 after a merge, the row is gone."""
+    own_columns: tuple[str, ...] = ()
+    """rows: columns that come from the fact alone, whatever the dimensions hold."""
+    stored_columns: tuple[str, ...] = ()
+    """What the SQL selects, in order; ``columns`` has these and the finalized ones."""
