@@ -1,0 +1,29 @@
+"""Progress of long work: one line on standard error, on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show how much of ``total`` is done; yields what to call with each amount done.
+
+    Where standard error is no terminal nothing is printed: logs and scripts stay clean.
+    """
+    if not sys.stderr.isatty() or total <= 0:
+        yield lambda amount, name: None
+        return
+    with click.progressbar(
+        length=total,
+        label=label,
+        file=sys.stderr,
+        item_show_func=lambda name: name[-40:] if name else "",
+    ) as bar:
+        yield lambda amount, name: bar.update(amount, name)

@@ -1,0 +1,163 @@
+"""``meterhouse quarantine``: what is held, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meterhouse.cli.columns import aligned
+from meterhouse.cli.output import Destination, output_options, print_answer, table_file
+from meterhouse.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from meterhouse.analysis.held import HeldGroup
+
+__all__ = ["print_held", "quarantine"]
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="How to print it.",
+)
+@click.pass_context
+def quarantine(ctx: click.Context, form: str) -> None:
+    r"""Count what is held, by source and reason, with its money.
+
+    \b
+    Example:
+      meterhouse quarantine show --reason unit_missing --limit 3
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from meterhouse.project import open_project
+
+    groups = open_project(ctx.obj).quarantine()
+    if form == "json":
+        click.echo(json.dumps([_body(group) for group in groups], indent=2, ensure_ascii=False))
+    else:
+        print_held(groups)
+
+
+def print_held(groups: list[HeldGroup]) -> None:
+    """Print held records by source and reason."""
+    if not groups:
+        click.echo("nothing is held")
+        return
+    rows = [
+        (
+            group.source,
+            group.reason,
+            f"{group.records:,}",
+            ", ".join(_money(group)),
+            group.because,
+        )
+        for group in groups
+    ]
+    head = ("source", "reason", "records", "money held", "because")
+    for line in aligned([head, *rows], right=(2,)):
+        click.echo(line)
+
+
+def _money(group: HeldGroup) -> Iterator[str]:
+    from meterhouse.formats import decimal_text
+
+    for name, amount in group.money.items():
+        yield f"{name} {decimal_text(amount)}"
+    if group.unreadable:
+        yield f"{group.unreadable} unreadable"
+
+
+def _body(group: HeldGroup) -> dict[str, Any]:
+    from meterhouse.formats import decimal_text
+
+    return {
+        "source": group.source,
+        "reason": group.reason,
+        "because": group.because,
+        "records": group.records,
+        "money": {name: decimal_text(amount) for name, amount in group.money.items()},
+        "unreadable": group.unreadable,
+    }
+
+
+@quarantine.command()
+@click.option("--source", default="", metavar="NAME", help="Only of this source.")
+@click.option("--reason", default="", metavar="RULE", help="Only with this first broken rule.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--raw", is_flag=True, help="The bytes as they landed, one record after the other.")
+@click.pass_obj
+def show(option: str | None, source: str, reason: str, limit: int, raw: bool) -> None:
+    """Print held records: the line, file and line number, all reasons, what could be read.
+
+    With --raw, each record's bytes unchanged, followed by a newline.
+    """
+    from meterhouse.project import open_project
+
+    shown = 0
+    for contract, batch in open_project(option).quarantined(source, reason, limit):
+        names = [column.name for column in contract.columns]
+        for row in batch.to_pylist():
+            shown += 1
+            if raw:
+                sys.stdout.buffer.write(row["raw"] + b"\n")
+            else:
+                _print_record(row, names)
+    sys.stdout.buffer.flush()
+    if not shown:
+        click.echo("nothing is held", err=True)
+
+
+def _print_record(row: dict[str, Any], names: list[str]) -> None:
+    from meterhouse.formats import text
+
+    click.echo(f"{row['source_file']}:{row['source_line']}  (log entry {row['log_position']})")
+    click.echo(f"  broken:   {', '.join(row['broken_rules'])}")
+    read = [f"{name}={text(row[name])}" for name in names if row[name] is not None]
+    if read:
+        click.echo(f"  read:     {', '.join(read)}")
+    if row["unreadable"]:
+        click.echo(f"  unread:   {row['unreadable']}")
+    click.echo(f"  record:   {row['raw_text']}\n")
+
+
+@quarantine.command()
+@click.option("--source", default="", metavar="NAME", help="Of this source; needed for tables.")
+@click.option("--reason", default="", metavar="RULE", help="Only with this first broken rule.")
+@output_options
+@click.pass_obj
+def export(
+    option: str | None, source: str, reason: str, format_: str | None, output: Path | None
+) -> None:
+    """Write held records of one source, with all columns, in any output format."""
+    from meterhouse.arrow_text import chunks_of, columns_of
+    from meterhouse.project import open_project
+
+    house = open_project(option)
+    if not source:
+        raise UsageError(
+            "held records of different sources have different columns",
+            "--source",
+            f"name one of {', '.join(sorted(house.contracts))}",
+        )
+    to = Destination(format_, output)
+    batches = [batch for _, batch in house.quarantined(source, reason)]
+    if not batches:
+        click.echo("nothing is held", err=True)
+        return
+    schema: pa.Schema = batches[0].schema
+    said = [f"{sum(batch.num_rows for batch in batches):,} held records"]
+    if to.binary:
+        table_file(to, schema, batches, said)
+    else:
+        print_answer(to, columns_of(schema), chunks_of(batches), {}, said)

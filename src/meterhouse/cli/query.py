@@ -1,0 +1,67 @@
+"""``meterhouse query``: the six questions, from the serving store alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from meterhouse.cli.output import Destination, output_options, print_answer, table_file
+from meterhouse.clock import system_clock
+from meterhouse.config import find_project
+from meterhouse.formats import RowsChunk
+from meterhouse.serving.answer import Answer
+from meterhouse.serving.arguments import arguments
+from meterhouse.serving.queries import QUESTIONS, ask, question
+from meterhouse.serving.snapshot import read
+
+__all__ = ["query"]
+
+_HELP = "\n".join(f"  {item.name:16} {item.summary}" for item in QUESTIONS.values())
+
+
+@click.command(epilog=f"\b\nQuestions:\n{_HELP}")
+@click.argument("name", metavar="NAME")
+@click.option("--org", metavar="ORG", help="Only this organisation.")
+@click.option("--service", metavar="SERVICE", help="Only this service.")
+@click.option("--severity", metavar="NAME", help="Tickets of this severity, instead of critical.")
+@click.option("--from", "from_", metavar="DAY", help="First day (or month's first day), inclusive.")
+@click.option("--to", metavar="DAY", help="Last day (or month's first day), inclusive.")
+@click.option("--days", metavar="N", help="How many days, the last one included.")
+@click.option("--as-of", metavar="DAY", help="The last day looked at; else the latest day known.")
+@click.option("--limit", metavar="N", help="Only the first N services of each organisation.")
+@click.option("--by", metavar="PERIOD", help="day (usual) or month.")
+@output_options
+@click.pass_obj
+def query(
+    project: str | None,
+    /,
+    name: str,
+    format_: str | None,
+    output: Path | None,
+    **given: str | None,
+) -> None:
+    """Answer question NAME; each takes some of the options.
+
+    The answer is that of the last `meterhouse batch`, and says how old it is.
+
+    \b
+    Examples:
+      meterhouse query top-services --org org_0001 --days 30
+      meterhouse query genai-usage --by month --format json
+    """  # noqa: D301 - click wants the backspace itself
+    arguments(name, question(name).options, given)
+    to = Destination(format_, output)
+    root = find_project(project, os.environ, Path.cwd())
+    answer = read(root / "serving.db", lambda snapshot: ask(snapshot, name, given, system_clock()))
+    if to.binary:
+        _write_file(answer, to)
+        return
+    chunk = RowsChunk(answer.columns, answer.rows)
+    print_answer(to, answer.columns, [chunk], answer.extras(), answer.sentences())
+
+
+def _write_file(answer: Answer, to: Destination) -> None:
+    table = answer.table()
+    table_file(to, table.schema, table.to_batches(), answer.sentences())

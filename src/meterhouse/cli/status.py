@@ -1,0 +1,147 @@
+"""``meterhouse status``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meterhouse.cli.columns import aligned
+
+if TYPE_CHECKING:
+    from meterhouse.project import ProjectStatus
+
+__all__ = ["status"]
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="How to print it.",
+)
+@click.pass_obj
+def status(option: str | None, form: str) -> None:
+    """Show sources, positions, lag, last batch, sizes, drift and unknown keys."""
+    from meterhouse.project import open_project
+
+    found = open_project(option).status()
+    if form == "json":
+        click.echo(json.dumps(_body(found), indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: ProjectStatus) -> None:
+    click.echo(f"project    {found.root}")
+    if not found.position:
+        click.echo("log        empty: take a delivery with `meterhouse ingest PATH`")
+    else:
+        click.echo(f"log        entry {found.position:,}, anchor {found.position}:{found.head}")
+    click.echo(f"published  {_published(found)}")
+    if found.sources:
+        click.echo("")
+        head = ("source", "files", "landed", "accepted", "held", "duplicate", "last entry")
+        rows = [
+            (
+                one.source,
+                f"{len(one.files):,}",
+                *(
+                    f"{one.counts.get(name, 0):,}"
+                    for name in ("landed", "accepted", "quarantined", "duplicate")
+                ),
+                f"{one.last_position:,} at {one.last_ingest_ts}",
+            )
+            for one in found.sources
+        ]
+        for line in aligned([head, *rows], right=(1, 2, 3, 4, 5)):
+            click.echo(line)
+    _print_drift(found)
+    if found.sizes:
+        click.echo("")
+        rows = [
+            (name, f"{files:,} files", f"{size:,} bytes")
+            for name, (files, size) in found.sizes.items()
+        ]
+        for line in aligned(rows, right=(1, 2)):
+            click.echo(line)
+
+
+def _published(found: ProjectStatus) -> str:
+    if not found.published:
+        return "nothing yet: run `meterhouse batch`"
+    lag = found.position - found.published
+    behind = "up to date" if not lag else f"{lag:,} entries behind: run `meterhouse batch`"
+    return f"entry {found.published:,} of {found.published_at}, {behind}"
+
+
+def _print_drift(found: ProjectStatus) -> None:
+    said = []
+    for drift in found.drift:
+        if drift.undeclared:
+            said.append(
+                f"{drift.source}: undeclared fields, kept in extra: {_listed(drift.undeclared)}"
+            )
+        for column, values in drift.unknown.items():
+            said.append(
+                f"{drift.source}: values of {column} that the contract does not list: "
+                f"{_listed(values)}"
+            )
+        for rule, records in drift.flags.items():
+            said.append(f"{drift.source}: flagged {rule}: {records:,}")
+    if found.unknown is not None:
+        if found.unknown.of_unknown_org:
+            said.append(f"events of unknown organisations: {found.unknown.of_unknown_org:,}")
+        if found.unknown.of_unknown_resource:
+            said.append(f"events of unknown resources: {found.unknown.of_unknown_resource:,}")
+    if said:
+        click.echo("")
+    for line in said:
+        click.echo(line)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+
+
+def _body(found: ProjectStatus) -> dict[str, Any]:
+    return {
+        "project": str(found.root),
+        "position": found.position,
+        "anchor": f"{found.position}:{found.head}" if found.position else None,
+        "published": found.published,
+        "published_at": found.published_at or None,
+        "lag_entries": found.position - found.published,
+        "sources": [
+            {
+                "source": one.source,
+                "files": len(one.files),
+                "entries": one.entries,
+                **one.counts,
+                "last_position": one.last_position,
+                "last_ingest_ts": one.last_ingest_ts,
+            }
+            for one in found.sources
+        ],
+        "drift": [
+            {
+                "source": drift.source,
+                "undeclared": dict(drift.undeclared),
+                "unknown_values": {name: dict(v) for name, v in drift.unknown.items()},
+                "flags": dict(drift.flags),
+            }
+            for drift in found.drift
+        ],
+        "unknown_keys": None
+        if found.unknown is None
+        else {
+            "events": found.unknown.events,
+            "of_unknown_org": found.unknown.of_unknown_org,
+            "of_unknown_resource": found.unknown.of_unknown_resource,
+        },
+        "sizes": {name: {"files": f, "bytes": b} for name, (f, b) in found.sizes.items()},
+    }

@@ -1,0 +1,140 @@
+"""``meterhouse verify``."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from meterhouse.cli.columns import aligned
+from meterhouse.errors import UsageError
+
+if TYPE_CHECKING:
+    from meterhouse.verify import Finding, Report
+
+__all__ = ["print_ledger", "verify"]
+
+_SHOWN = 20
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Hashes and counts; nothing is judged again.")
+@click.option(
+    "--since", metavar="N", type=click.IntRange(0), default=0, help="Bytes after entry N only."
+)
+@click.option("--expect", metavar="N:SHA", help="An anchor kept elsewhere must be in the log.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="How to print it.",
+)
+@click.pass_obj
+def verify(option: str | None, quick: bool, since: int, expect: str | None, form: str) -> int:
+    r"""Re-derive the ledger from the landed bytes and check every view against it.
+
+    Exit 0: everything holds. Exit 1: something does not, and is named; when only views are
+    damaged the verdict is "rebuildable", and `meterhouse rebuild` restores them.
+
+    \b
+    Example:
+      meterhouse verify --expect 128:9c1f0a
+    """
+    anchor = _anchor(expect)
+    from meterhouse.cli.progress import progress
+    from meterhouse.project import open_project
+
+    house = open_project(option)
+    with progress("judging again", house.head) as done:
+        report = house.verify(
+            quick=quick, since=since, expect=anchor, progress=lambda entry: done(1, entry.source)
+        )
+    if form == "json":
+        click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print_ledger(report)
+    return 0 if report.verdict == "holds" else 1
+
+
+def _anchor(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]*):([0-9a-f]{6,64})", text.strip().lower())
+    if match is None:
+        raise UsageError(
+            f'"{text}" is not an anchor', "--expect", "give N:SHA as `meterhouse status` prints it"
+        )
+    return int(match[1]), match[2]
+
+
+def print_ledger(report: Report) -> None:
+    """Print the ledger as a table, then every check with what it covered and found."""
+    rows = [
+        (
+            "" if term.holds else "✗",
+            term.source,
+            term.measure,
+            term.landed,
+            term.accepted,
+            term.quarantined,
+            term.duplicate,
+            _aside(term.current, term.superseded, term.blank, term.unreadable),
+        )
+        for term in report.terms
+    ]
+    head = ("", "source", "measure", "landed =", "accepted +", "quarantined +", "duplicate", "")
+    for line in aligned([head, *rows], right=(3, 4, 5, 6)):
+        click.echo(line)
+    click.echo("")
+    checks = [
+        ("ok" if not check.findings else "✗", check.name, f"{check.covered:,}", check.unit)
+        for check in report.checks
+    ]
+    for line in aligned(checks, right=(2,)):
+        click.echo(line)
+    for finding in report.findings[:_SHOWN]:
+        click.echo(f"\n{_told(finding)}")
+    if len(report.findings) > _SHOWN:
+        click.echo(f"\n… and {len(report.findings) - _SHOWN} more: --format json lists them all")
+    click.echo("")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo(_verdict(report))
+
+
+def _aside(current: str, superseded: str, blank: str, unreadable: str) -> str:
+    said = []
+    if current:
+        said.append(f"{current} current + {superseded} superseded")
+    if blank not in ("", "0"):
+        said.append(f"{blank} blank lines")
+    if unreadable not in ("", "0"):
+        said.append(f"{unreadable} unreadable")
+    return ", ".join(said)
+
+
+def _told(finding: Finding) -> str:
+    lines = [f"{finding.severity}: {finding.what}"]
+    entry = str(finding.entry) if finding.entry is not None else ""
+    for name, value in (
+        ("file", finding.file),
+        ("entry", entry),
+        ("table", finding.table),
+        ("expected", finding.expected),
+        ("found", finding.found),
+    ):
+        if value:
+            lines.append(f"  {name + ':':9} {value}")
+    return "\n".join(lines)
+
+
+def _verdict(report: Report) -> str:
+    at = f"log position {report.position:,}, published {report.published:,}"
+    if report.verdict == "holds":
+        return f"everything holds ({at}; anchor {report.position}:{report.head[:16]})"
+    if report.verdict == "rebuildable":
+        return f"views are damaged, the truth is whole ({at}); restore them: meterhouse rebuild"
+    return f"broken ({at}); restore the files named above from a backup: docs/backup.md"

@@ -1,0 +1,116 @@
+"""An answer, and up to where in the log it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from meterhouse.formats import Column, text, timestamp_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Answer", "AsOf", "Coverage"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Up to where the log is in an answer."""
+
+    position: int
+    ingest_ts: datetime
+    """When the entry at that position was taken; UTC."""
+    age_s: int
+    """Seconds since then, 0 when the clock went back."""
+
+    @classmethod
+    def at(cls, position: int, ingest_ts: datetime, now: datetime) -> AsOf:
+        """Return the position with its age at ``now``."""
+        age = (now.astimezone(UTC) - ingest_ts).total_seconds()
+        return cls(position, ingest_ts, max(0, int(age)))
+
+    def body(self) -> dict[str, object]:
+        """Return it as JSON shows it."""
+        return {
+            "log_position": self.position,
+            "ingest_ts": timestamp_text(self.ingest_ts),
+            "age_s": self.age_s,
+        }
+
+    def sentence(self) -> str:
+        """Return it as a person reads it."""
+        at = timestamp_text(self.ingest_ts)
+        return f"as of log position {self.position:,} ({at}, {_length(self.age_s)} ago)"
+
+
+def _length(seconds: int) -> str:
+    """Return a length of time in the largest unit of which there are two at least."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:,} {unit}"
+    return f"{seconds} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many of the rows behind a sum reported a value at all."""
+
+    column: str
+    reported: int
+    of: int
+    rows: str
+    """What is counted: "events"."""
+
+    def sentence(self) -> str:
+        """Return it as a person reads it."""
+        return f"coverage: {self.column} reported by {self.reported:,} of {self.of:,} {self.rows}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows of one question, with what they stand for. Sorted by the grain."""
+
+    columns: tuple[Column, ...]
+    rows: list[tuple[Any, ...]]
+    as_of: AsOf
+    coverage: tuple[Coverage, ...] = ()
+    window: tuple[date, date] | None = None
+    """First and last day looked at, where the question is about the last N days."""
+
+    def extras(self) -> dict[str, object]:
+        """Return what the JSON form holds beside columns and rows."""
+        body: dict[str, object] = {"as_of": self.as_of.body()}
+        if self.window:
+            body["window"] = {"from": self.window[0], "to": self.window[1]}
+        if self.coverage:
+            body["coverage"] = {
+                item.column: {"reported": item.reported, "of": item.of} for item in self.coverage
+            }
+        return body
+
+    def sentences(self) -> list[str]:
+        """Return the same for people: what goes to standard error."""
+        window = [f"days {self.window[0]} to {self.window[1]}"] if self.window else []
+        return [self.as_of.sentence(), *window, *(item.sentence() for item in self.coverage)]
+
+    def table(self) -> pa.Table:
+        """Return the answer as an Arrow table: decimals DECIMAL(38,9), days DATE."""
+        import pyarrow as pa
+
+        types = {
+            "text": pa.string(),
+            "integer": pa.int64(),
+            "decimal": pa.decimal128(38, 9),
+            "boolean": pa.bool_(),
+            "date": pa.date32(),
+            "timestamp": pa.timestamp("us", "UTC"),
+        }
+        arrays = []
+        for number, column in enumerate(self.columns):
+            values = [row[number] for row in self.rows]
+            if column.kind in types:
+                arrays.append(pa.array(values, types[column.kind]))
+            else:
+                arrays.append(pa.array(map(text, values), pa.string()))
+        return pa.table(arrays, names=[column.name for column in self.columns])
