@@ -11,7 +11,6 @@ house.query("top-services", days=30).table()
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ from meterhouse.formats import timestamp_text
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.contracts import load_contracts
 from meterhouse.lake.delta import DeltaTables
-from meterhouse.lake.published import Published, read_published
+from meterhouse.lake.published import PUBLISHED, Published, read_published
 from meterhouse.layers.batch import Batch, BatchReport
 from meterhouse.layers.bronze import bronze_schemas
 from meterhouse.layers.judged import judged_forms
@@ -64,6 +63,7 @@ from meterhouse.serving.sqlite import SqliteServing
 from meterhouse.sources.files import Discovery, discover
 from meterhouse.storage.folder import FolderBlobs
 from meterhouse.verify import Check, Report, Scope, Subject, verify
+from meterhouse.verify.restore import check_rebuildable, drop_damaged_serving, lake_set_aside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,7 +176,7 @@ class Project:
 
         ``waiting`` is called when another ``ingest`` has to end first.
         """
-        with one_writer(self.root / ".locks" / "ingest", waiting), self._state() as state:
+        with one_writer(self._lock("ingest"), waiting), self._state() as state:
             log = Log(self.blobs)
             apply = self._apply(log, state)
             run = Ingest(
@@ -310,46 +310,45 @@ class Project:
             expect: Number and SHA-256 of an entry, as noted elsewhere.
             progress: Called with each entry that was judged again.
         """
-        opening = Check("views can be opened", unit="views")
-        state = None
-        if (self.root / "log").exists():
-            path = self.root / "index" / "state.db"
-            state = _opened(opening, "index/state.db", lambda: State.open(path, create=False))
-        published = _opened(opening, "lake/published.json", self.published)
-        if published is None and state is not None and (self.root / "serving.db").exists():
-            opening.fail("rebuildable", "lake is not published", file="lake/published.json")
-        contracts = self.contracts
-        models = self.models()
-        subject = Subject(
-            self.root, self.blobs, self.engine, state, published, self.serving(models), contracts
-        )
-        try:
-            return verify(
-                subject, models, Scope(quick, since, expect), opening=opening, progress=progress
-            )
-        finally:
-            if state is not None:
-                state.close()
+        with self._subject() as (subject, opening):
+            return verify(subject, Scope(quick, since, expect), opening=opening, progress=progress)
 
     def rebuild(
         self,
         *,
+        accept_loss: bool = False,
         progress: Callable[[Entry], None] | None = None,
         said: Callable[[str], None] = lambda _: None,
+        waiting: Callable[[], None] = lambda: None,
     ) -> BatchReport:
         """Make every view anew from log and landing: judged files, index, lake, serving.
 
+        Questions are answered from the last epoch meanwhile. Safe to repeat and to interrupt.
+
+        Args:
+            accept_loss: Go on with a log that ends before what the views were made from.
+            progress: Called with each entry that was judged again.
+            said: Told what is being published.
+            waiting: Called when another command has to end first.
+
         Raises:
-            DamageError: Log or landing are damaged; they can't be made anew.
+            DamageError: Log or landing are damaged or lost; they can't be made anew, and
+                nothing was changed.
+            ModelError: A model's SQL or audit failed; the lake is what it was.
         """
-        log = Log(self.blobs)
-        rebuild_views(
-            self.blobs, log, self.engine, index_folder=self.root / "index", progress=progress
-        ).close()
-        shutil.rmtree(self.root / "lake", ignore_errors=True)
-        for name in ("serving.db", "serving.db-wal", "serving.db-shm", "serving.db-journal"):
-            (self.root / name).unlink(missing_ok=True)
-        return self.batch(progress=said)
+        with one_writer(self._lock("ingest"), waiting):
+            with self._subject() as (subject, _):
+                check_rebuildable(subject, accept_loss=accept_loss)
+                drop_damaged_serving(subject)
+            rebuild_views(
+                self.blobs,
+                Log(self.blobs),
+                self.engine,
+                index_folder=self.root / "index",
+                progress=progress,
+            ).close()
+            with lake_set_aside(self.root, self._lock("batch"), waiting):
+                return self.batch(progress=said)
 
     def quarantine(self) -> list[HeldGroup]:
         """Return counts and money of what is held, by source and first broken rule."""
@@ -412,6 +411,31 @@ class Project:
         )
 
     @contextmanager
+    def _subject(self) -> Iterator[tuple[Subject, Check]]:
+        """Open what ``verify`` looks at; what can't be opened is None, and a finding."""
+        opening = Check("views can be opened", unit="views")
+        state = None
+        if (self.root / "log").exists():
+            path = self.root / "index" / "state.db"
+            state = _opened(opening, "index/state.db", lambda: State.open(path, create=False))
+        published = _opened(opening, PUBLISHED, self.published)
+        reported = any(found.file == PUBLISHED for found in opening.findings)
+        if published is None and not reported and (self.root / "serving.db").exists():
+            opening.fail("rebuildable", "lake is not published, but served", file=PUBLISHED)
+        serving = SqliteServing(self.root / "serving.db")
+        try:
+            yield (
+                Subject(self.root, self.blobs, self.engine, state, published, serving),
+                opening,
+            )
+        finally:
+            if state is not None:
+                state.close()
+
+    def _lock(self, name: str) -> Path:
+        return self.root / ".locks" / name
+
+    @contextmanager
     def _state(self) -> Iterator[State]:
         state = State.open(self.root / "index" / "state.db")
         try:
@@ -451,4 +475,7 @@ def _opened(check: Check, name: str, action: Callable[[], _Opened]) -> _Opened |
         return action()
     except MeterhouseError as error:
         check.fail("rebuildable", error.what, file=name)
+        return None
+    except OSError as error:
+        check.fail("rebuildable", f"can't be read: {error.strerror}", file=name)
         return None

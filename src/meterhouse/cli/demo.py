@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +36,11 @@ def demo(folder: str) -> int:
     from meterhouse.cli.verify import print_ledger
     from meterhouse.project import open_project
     from meterhouse.scaffold import init
-    from meterhouse.synth import Options, generate
 
     root, started = Path(folder).absolute(), time.monotonic()
     delivery, project = root / "delivery", root / "project"
     _title(f"a delivery: meterhouse synth {folder}/delivery")
-    truth = generate(delivery, Options(events=20_000, orgs=40, files=40, drift=True))
-    click.echo(
-        f"{truth.lines:,} lines of usage, {truth.files:,} files; what was planted is in "
-        f"{folder}/delivery/truth.json"
-    )
+    _deliver(delivery, f"{folder}/delivery")
     if not (project / "meterhouse.toml").exists():
         init(project)
     house = open_project(project)
@@ -52,8 +48,12 @@ def demo(folder: str) -> int:
     _ingest(house, delivery)
     _title("published: meterhouse batch")
     report = house.batch()
-    rows = sum(table.rows for table in report.tables)
-    click.echo(f"{len(report.tables)} tables, {rows:,} rows, at log position {report.position:,}")
+    rows = sum(made.rows for made in report.tables)
+    click.echo(
+        f"{len(report.tables)} tables, {rows:,} rows, at log position {report.position:,}"
+        if report.changed
+        else f"nothing new: log position {report.position:,} is published already"
+    )
     for name, arguments in _QUESTIONS:
         _question(house, name, arguments)
     _held(house)
@@ -63,6 +63,26 @@ def demo(folder: str) -> int:
     print_ledger(ledger)
     _next(folder, time.monotonic() - started)
     return 0 if ledger.verdict == "holds" else 1
+
+
+def _deliver(delivery: Path, shown: str) -> None:
+    """Generate the delivery, unless an earlier run did."""
+    import shutil
+
+    from meterhouse.synth import Options, generate
+
+    truth = delivery / "truth.json"
+    if not truth.exists():
+        # Written last: without it, what is there is what an interrupted run left.
+        if delivery.is_dir() and (delivery / "usage_events_stream").is_dir():
+            shutil.rmtree(delivery)
+        generate(delivery, Options(events=20_000, orgs=40, files=40, drift=True))
+    planted = json.loads(truth.read_text("utf-8"))
+    counted = planted["sources"]["usage_events"]["records"]
+    click.echo(
+        f"{counted['landed']:,} usage events in {len(planted['files']):,} files, and seven "
+        f"other sources; what was planted, and what must come of it, is in {shown}/truth.json"
+    )
 
 
 def _title(text: str) -> None:
@@ -130,16 +150,17 @@ def _explained(house: Project) -> None:
 
 
 def _interesting(house: Project, table: str) -> dict[str, Any]:
-    held = house.sql(
-        "SELECT usage.org_id, usage.usage_date, usage.service "
+    found = house.sql(
+        "SELECT usage.org_id, usage.usage_date, usage.service, count(*) AS held "
         f"FROM {table} AS usage JOIN bronze.quarantine_usage AS held "
         "ON held.org_id = usage.org_id AND held.service = usage.service "
         "AND CAST(held.event_ts AS DATE) = usage.usage_date "
-        "ORDER BY usage.event_count DESC, ALL LIMIT 1"
-    ).to_pylist()
-    if held:
-        return held[0]
-    return house.read(table, columns=("org_id", "usage_date", "service"), limit=1).to_pylist()[0]
+        "GROUP BY 1, 2, 3 ORDER BY held DESC, 1, 2, 3 LIMIT 1"
+    )
+    if not found.num_rows:
+        found = house.read(table, limit=1)
+    row: dict[str, Any] = found.select(["org_id", "usage_date", "service"]).to_pylist()[0]
+    return row
 
 
 def _next(folder: str, seconds: float) -> None:

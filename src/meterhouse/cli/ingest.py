@@ -27,7 +27,7 @@ _TERMS = ("landed", "accepted", "quarantined", "duplicate")
 @click.option("--source", metavar="NAME", help="Take the files named as this source.")
 @click.pass_context
 def ingest(ctx: click.Context, paths: Sequence[Path], source: str | None) -> None:
-    r"""Take files into the log, each record judged. Folders are searched to the bottom.
+    """Take files into the log, each record judged. Folders are searched to the bottom.
 
     Without PATH the folders of the setting ingest.folders are taken. What was taken before
     is "already done", so the same command may be repeated, and after a crash must be. A
@@ -41,7 +41,7 @@ def ingest(ctx: click.Context, paths: Sequence[Path], source: str | None) -> Non
     Examples:
       meterhouse ingest inbox
       meterhouse ingest july.log --source usage_events
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.project import open_project
 
     house = open_project(ctx.obj)

@@ -20,10 +20,11 @@ def progress(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
     if not sys.stderr.isatty() or total <= 0:
         yield lambda amount, name: None
         return
-    with click.progressbar(
-        length=total,
+    shown = click.progressbar(
+        range(total),
         label=label,
         file=sys.stderr,
-        item_show_func=lambda name: name[-40:] if name else "",
-    ) as bar:
-        yield lambda amount, name: bar.update(amount, name)
+        item_show_func=lambda item: str(item)[-40:] if isinstance(item, str) else "",
+    )
+    with shown as bar:
+        yield lambda amount, name: bar.update(amount, name)  # type: ignore[arg-type]

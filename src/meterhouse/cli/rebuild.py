@@ -8,21 +8,34 @@ __all__ = ["rebuild"]
 
 
 @click.command()
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Go on with a log that ends before what the views were made from, for good.",
+)
 @click.pass_obj
-def rebuild(option: str | None) -> None:
+def rebuild(option: str | None, accept_loss: bool) -> None:
     """Make every view anew from log and landing: judged files, index, lake, serving.
 
-    Gives the same tables, digit for digit. Safe to repeat after an interruption.
+    Gives the same tables, digit for digit. Refused, with nothing changed, when log or
+    landing are damaged. Safe to repeat after an interruption.
     """
     from meterhouse.cli.progress import progress
     from meterhouse.project import open_project
 
     house = open_project(option)
     with progress("judging again", house.head) as done:
-        report = house.rebuild(progress=lambda entry: done(1, entry.source))
+        report = house.rebuild(
+            accept_loss=accept_loss,
+            progress=lambda entry: done(1, entry.source),
+            waiting=lambda: click.echo("waiting for another command to end", err=True),
+        )
+    for problem in report.problems:
+        click.echo(f"warning: {problem}", err=True)
+    if not report.position:
+        click.echo("nothing to rebuild: the log is empty")
+        return
     click.echo(
         f"rebuilt from {report.position:,} log entries: {len(report.tables)} tables, "
         f"{sum(table.rows for table in report.tables):,} rows"
     )
-    for problem in report.problems:
-        click.echo(f"warning: {problem}", err=True)

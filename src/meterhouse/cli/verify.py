@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from meterhouse.cli.columns import aligned
-from meterhouse.errors import UsageError
+from meterhouse.errors import MeterhouseError, UsageError
 
 if TYPE_CHECKING:
+    from meterhouse.project import Project
     from meterhouse.verify import Finding, Report
 
 __all__ = ["print_ledger", "verify"]
@@ -48,7 +49,7 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
     from meterhouse.project import open_project
 
     house = open_project(option)
-    with progress("judging again", house.head) as done:
+    with progress("judging again", _entries(house)) as done:
         report = house.verify(
             quick=quick, since=since, expect=anchor, progress=lambda entry: done(1, entry.source)
         )
@@ -57,6 +58,14 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
     else:
         print_ledger(report)
     return 0 if report.verdict == "holds" else 1
+
+
+def _entries(house: Project) -> int:
+    """Return about how many entries there are; a damaged log is for the report to tell."""
+    try:
+        return house.head
+    except MeterhouseError:
+        return 0
 
 
 def _anchor(text: str | None) -> tuple[int, str] | None:

@@ -105,6 +105,7 @@ class DuckDBSession:
         self._files: list[str] = []
         self._arrow: dict[str, pa.Table] = {}
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._settled = False
         self._main = parent.cursor()
         self._main.execute(f"ATTACH ':memory:' AS {catalog}")
         self._prepare(self._main)
@@ -116,7 +117,8 @@ class DuckDBSession:
 
     def _prepare(self, cursor: duckdb.DuckDBPyConnection) -> None:
         cursor.execute(f"USE {self._catalog}")
-        cursor.execute("SET TimeZone = 'UTC'")
+        if not self._settled:
+            cursor.execute("SET TimeZone = 'UTC'")
         for alias, table in self._arrow.items():
             cursor.register(alias, table)
 
@@ -139,6 +141,9 @@ class DuckDBSession:
         allowed = ", ".join(_literal(path) for path in self._files)
         self._main.execute(f"SET GLOBAL allowed_paths = [{allowed}]")
         self._main.execute("SET GLOBAL enable_external_access = false")
+        # No connection may set anything any more, so those to come must find UTC in force.
+        self._main.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._settled = True
         self._main.execute("SET GLOBAL lock_configuration = true")
 
     def query(self, sql: str) -> pa.Table:

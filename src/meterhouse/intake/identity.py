@@ -116,9 +116,10 @@ def _batch_hash(batch: pa.RecordBatch, json_names: frozenset[str]) -> Hashes:
             hashes = _mixed(_column_hashes(column) ^ seed)
         else:
             codes = pc.fill_null(distinct.indices, 0).to_numpy()
-            json_column = name in json_names
-            values = (_json_hashes if json_column else _word_hashes)(distinct.dictionary)
-            hashes = _mixed(values ^ seed)[codes]
+            if name in json_names:
+                hashes = _json_hashes(distinct.dictionary, seed)[codes]
+            else:
+                hashes = _mixed(_word_hashes(distinct.dictionary) ^ seed)[codes]
         if column.null_count:
             hashes[column.is_null().to_numpy(zero_copy_only=False)] = 0
         total += hashes
@@ -165,9 +166,12 @@ def _mixed(values: Hashes) -> Hashes:
     return mixed
 
 
-def _json_hashes(texts: pa.StringArray) -> Hashes:
+def _json_hashes(texts: pa.StringArray, seed: Hashes) -> Hashes:
     same = [canonical(read_value(text.encode("utf-8"))) for text in texts.to_pylist()]
-    return np.frombuffer(b"".join([_digest(text.encode("utf-8")) for text in same]), np.uint64)
+    digests = b"".join([_digest(text.encode("utf-8")) for text in same])
+    hashes = _mixed(np.frombuffer(digests, np.uint64) ^ seed)
+    hashes[[text == "{}" for text in same]] = 0  # nothing but null members: as absent
+    return hashes
 
 
 def _digest(text: bytes) -> bytes:
@@ -186,7 +190,7 @@ def _word_hashes(column: pa.StringArray) -> Hashes:
     sizes = np.diff(offsets).astype(np.int64)
     hashes = sizes.astype(np.uint64) * _GOLDEN
     largest = int(sizes.max(initial=0))
-    even = largest <= _LONG and largest == int(sizes.min(initial=0))
+    even = largest <= _LONG and bool((sizes == largest).all())
     words = np.ndarray(end - base + 1, "S8", padded, strides=(1,))
     starts = offsets[:-1].astype(np.int64) - base
     for lo in range(0, min(largest, _LONG), 8):

@@ -251,8 +251,12 @@ def complete_prefix(data: bytes, format: Literal["csv", "jsonl"]) -> int:
     if not last or data.find(b'"') < 0:
         return last
     skip = len(BOM) if data.startswith(BOM) else 0
-    even = data if data.count(b'"') % 2 == 0 else data[: data.rfind(b'"')]
-    ends = _ends_by_parity(even, skip)
+    even = data
+    if data.count(b'"') % 2:
+        # The last quote opens a field that goes on after the data, unless it is a stray one.
+        opening = data.rfind(b'"')
+        even = data[:opening] if opening == skip or data[opening - 1] in b',\n"' else b""
+    ends = _ends_by_parity(even, skip) if even else None
     if ends is not None:
         whole = len(ends) - (0 if len(even) == len(data) and data.endswith(b"\n") else 1)
         prefix = int(ends[whole - 1]) if whole else 0

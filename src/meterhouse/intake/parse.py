@@ -238,20 +238,20 @@ class _Rows:
                     lost[column.source] = given
                 problems[row] = [*(problems[row] or ()), f"{problem}:{column.name}"]
             columns.append(exact_array(column.type, values))
-        known = self._contract.by_source.keys()
-        extra = [
-            None
-            if known >= fields.keys()
-            else dump({k: v for k, v in fields.items() if k not in known})
-            for fields in found
-        ]
-        lost_text = [
+        lines = spans.lines[np.asarray(chosen, np.int64)] + self._first_line
+        lost_texts = [
             dump(unreadable[row]) if row in unreadable else None for row in range(len(found))
         ]
-        lines = spans.lines[np.asarray(chosen, np.int64)] + self._first_line
-        arrays = [pa.array(lines), *columns, pa.array(extra, pa.string())]
-        arrays += [pa.array(lost_text, pa.string()), pa.array(problems, pa.list_(pa.string()))]
+        extra = pa.array([self._extra(fields) for fields in found], pa.string())
+        arrays = [pa.array(lines), *columns, extra, pa.array(lost_texts, pa.string())]
+        arrays.append(pa.array(problems, self.schema.field("problems").type))
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _extra(self, fields: dict[str, Any]) -> str | None:
+        known = self._contract.by_source.keys()
+        if known >= fields.keys():
+            return None
+        return dump({name: value for name, value in fields.items() if name not in known})
 
 
 def _interleaved(bulk: pa.Table, single: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:

@@ -110,20 +110,20 @@ class DeltaTables:
         try:
             if table is None:
                 self._create(name, schema, contents)
+                commits = 1
             elif self._same_shape(table, schema, contents.partition_by):
-                self._change(name, table, schema, contents)
+                commits = self._change(name, table, schema, contents)
             else:
-                self._replace(name, table, schema, contents)
+                commits = self._replace(name, table, schema, contents)
         except CommitFailedError as error:
             raise EnvironmentFailureError(
                 f'another process committed to table "{name}" at the same moment',
                 str(self._lake / _folder(name)),
                 "let one batch run at a time, then run this one again; nothing was published",
             ) from error
-        version = self._opened(name).version()
-        if version != before:
+        if commits:
             self._sync(name, before)
-        return version
+        return before + commits
 
     def log_files(self, name: str, version: int) -> tuple[LogFile, ...]:
         """Return the files of the Delta log of ``name`` up to ``version``, with hashes."""
@@ -194,7 +194,8 @@ class DeltaTables:
         for parent in (folder, folder.parent, self._lake):
             _sync(parent)
 
-    def _change(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> None:
+    def _change(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> int:
+        """Commit the difference to what is live; return the number of commits."""
         live = _live(table)
         prefix = f"{_folder(name)}/"
         wanted = {file.path.removeprefix(prefix): file for file in contents.files}
@@ -207,7 +208,7 @@ class DeltaTables:
                 moved = f"{prefix}{path}" in contents.rearranged
                 actions.append(RemoveAction(path, not moved, now, size, values))
         if not actions:
-            return
+            return 0
         table.create_write_transaction(
             actions,
             "append",
@@ -216,9 +217,10 @@ class DeltaTables:
             commit_properties=_properties(contents),
             post_commithook_properties=_HOOKS,
         )
+        return 1
 
-    def _replace(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> None:
-        """Give the table another schema, partitioning or retention.
+    def _replace(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> int:
+        """Give the table another schema, partitioning or retention; return how many commits.
 
         A path can't be taken out and put in by one commit: where old and new files
         overlap (a left-over commit is undone), the table is empty for one version.
@@ -236,8 +238,9 @@ class DeltaTables:
             commit_properties=_properties(contents),
             post_commithook_properties=_HOOKS,
         )
-        if overlap:
-            self._change(name, self._opened(name), schema, contents)
+        if not overlap:
+            return 1
+        return 1 + self._change(name, self._opened(name), schema, contents)
 
     def _adds(self, name: str, contents: Contents, files: Sequence[StoredFile]) -> list[AddAction]:
         prefix = f"{_folder(name)}/"

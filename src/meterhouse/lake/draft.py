@@ -159,10 +159,16 @@ class Draft:
         table = self.tables[name]
         return self._relation(table.files, table.shape.schema)
 
-    def new_relation(self, name: str) -> ParquetFiles:
-        """Return the rows that table ``name`` did not have before."""
+    def old_relation(self, name: str) -> ParquetFiles:
+        """Return the rows that table ``name`` had before and still has.
+
+        Raises:
+            DamageError: One of its files is not what was written.
+        """
         table = self.tables[name]
-        return self._relation(table.new.files, table.shape.schema)
+        new = {file.path for file in table.new.files}
+        old = [file for file in table.files if file.path not in new]
+        return self._relation(old, table.shape.schema)
 
     def published_relation(self, name: str) -> ParquetFiles:
         """Return table ``name`` as it is published; its files are checked.
@@ -188,7 +194,10 @@ class Draft:
         unchecked = [file for file in files if file.path not in self._checked]
         check_files([(self.lake / file.path, file.sha256) for file in unchecked], fix=_REBUILD)
         self._checked.update(file.path for file in unchecked)
-        return ParquetFiles(tuple(str(self.lake / file.path) for file in files), schema)
+        # DuckDB takes every file for as large as the first: a small one there makes it hold
+        # all facts in memory to join a few dimension rows.
+        largest = sorted(files, key=lambda file: -file.rows)
+        return ParquetFiles(tuple(str(self.lake / file.path) for file in largest), schema)
 
     def _compacted(self, table: DraftTable) -> tuple[list[StoredFile], frozenset[str]]:
         """Join small files; return all files then, and the paths that came or went.

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,7 +87,7 @@ class PublishedTable:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Published:
     """One publication of the whole lake."""
 
@@ -123,16 +124,14 @@ class Published:
         paths = tuple(f"{self.root}/{file.path}" for file in table.files)
         return ParquetFiles(paths, table.arrow_schema())
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 over everything else, in canonical JSON."""
         return hashlib.sha256(_canonical(self._body())).hexdigest()
 
     def to_bytes(self) -> bytes:
         """Return the file's one canonical encoding."""
-        body = self._body()
-        body["checksum"] = hashlib.sha256(_canonical(body)).hexdigest()
-        return _canonical(body) + b"\n"
+        return _canonical({**self._body(), "checksum": self.checksum}) + b"\n"
 
     def _body(self) -> dict[str, Any]:
         return {
@@ -211,9 +210,27 @@ def encoded_schema(schema: pa.Schema) -> str:
 
 
 def _table_body(table: PublishedTable) -> dict[str, Any]:
-    body = asdict(table)
-    del body["name"]
-    return body
+    # Not dataclasses.asdict: it copies deeply, and a lake can have thousands of files.
+    return {
+        "version": table.version,
+        "rows": table.rows,
+        "model": table.model,
+        "schema": table.schema,
+        "partition_by": list(table.partition_by),
+        "files": [
+            {
+                "path": file.path,
+                "rows": file.rows,
+                "size": file.size,
+                "sha256": file.sha256,
+                "partition": dict(file.partition),
+            }
+            for file in table.files
+        ],
+        "log": [
+            {"path": file.path, "size": file.size, "sha256": file.sha256} for file in table.log
+        ],
+    }
 
 
 def _table(name: str, body: Mapping[str, Any]) -> PublishedTable:

@@ -145,6 +145,7 @@ class Batch:
             draft,
             steps,
             bronze.changes,
+            bronze.new_rows,
             before.details.get("latest_day", {}) if before else {},
         )
         stage.write()

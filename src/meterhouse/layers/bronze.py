@@ -283,10 +283,16 @@ _LARGE: Final = 1 << 20
 """Bytes of a record above which, if it is not UTF-8, everything but printable ASCII is
 escaped: the exact way takes many times the record's size in memory."""
 
+
+_ALL_ESCAPED: Final = (
+    "replace(replace(replace(raw::VARCHAR, '\\x22', '\"'), '\\x27', ''''), '\\x5C', '\\')"
+)
+"""As the engine prints bytes (with capital digits), quotes and backslash as they are."""
+
 _RAW_TEXT: Final = f"""CASE
     WHEN raw IS NULL THEN NULL
     WHEN TRY(decode(raw)) IS NULL AND octet_length(raw) > {_LARGE} THEN
-        replace(replace(replace(raw::VARCHAR, '\\x22', '"'), '\\x27', ''''), '\\x5C', '\\')
+        {_ALL_ESCAPED}
     WHEN TRY(decode(raw)) IS NULL THEN {_ESCAPED}
     WHEN regexp_matches(decode(raw), '[\\x00-\\x1f\\x7f]') THEN {_controls_escaped("decode(raw)")}
     ELSE decode(raw)

@@ -12,6 +12,7 @@ from meterhouse.lake.draft import Draft, Shape, Written
 from meterhouse.layers.anchors import anchored_tables, latest_days
 from meterhouse.layers.audit import audit, audited_tables, on_new_rows, on_whole_tables
 from meterhouse.layers.bronze import REMOVED_KEYS, current_name, current_sql
+from meterhouse.layers.bronze_stage import NewRows
 from meterhouse.layers.compute import compute, merge_sql, stored_sql
 from meterhouse.layers.plan import Change, Step
 from meterhouse.models.finalize import arrow_schema, finalize, needs_finalizing
@@ -32,6 +33,7 @@ class ModelStage:
     draft: Draft
     steps: Sequence[Step]
     bronze: Mapping[str, Change]
+    new_rows: Mapping[str, NewRows]
     latest_before: Mapping[str, str]
     failures: list[ModelError] = field(default_factory=list)
     """Audits that failed."""
@@ -153,20 +155,35 @@ class ModelStage:
             name for name in needed if name in self.draft.tables and name in self.models.by_name
         ]
         relations: dict[str, Relation] = dict(also or {})
+        views: dict[str, str] = {}
         for name in needed:
             if name in self._current:
-                for table in (self._current[name].table, REMOVED_KEYS):
-                    relations[table] = self.draft.relation(table)
-            elif name == grown:
-                relations[name] = self.draft.new_relation(name)
+                views[name] = current_sql(self._current[name])
             elif name in self.draft.tables:
-                relations[name] = self.draft.relation(name)
+                self._see(name, relations, views, only_new=name == grown)
         with self.engine.session(relations) as session:
-            for name in needed:
-                if name in self._current:
-                    session.view(name, current_sql(self._current[name]))
+            for name in sorted(views, key=lambda name: name in self._current):
+                session.view(name, views[name])
             compute(session, self.models, wanted, present=present)
             yield session
+
+    def _see(
+        self, name: str, relations: dict[str, Relation], views: dict[str, str], *, only_new: bool
+    ) -> None:
+        """Make table ``name`` of the draft visible, its new rows as they were judged."""
+        new = self.new_rows.get(name)
+        if new is None:
+            relations[name] = self.draft.relation(name)
+            return
+        relations.update(new.relations)
+        views[name] = new.sql
+        old = self.draft.old_relation(name)
+        if old.paths and not only_new:
+            relations[f"old_{name}"] = old
+            columns = ", ".join(
+                '"' + column.replace('"', '""') + '"' for column in old.schema.names
+            )
+            views[name] = f"SELECT {columns} FROM old_{name} UNION ALL {new.sql}"
 
     def _needed(self, wanted: Sequence[str]) -> list[str]:
         """Return the tables to see: those of the draft, and what the others are made of."""
@@ -177,6 +194,8 @@ class ModelStage:
             if name in found:
                 continue
             found.append(name)
+            if name in self._current:
+                waiting += [self._current[name].table, REMOVED_KEYS]
             if name in self.models.by_name and name not in self.draft.tables:
                 waiting += self.models[name].depends_on
         return found

@@ -124,7 +124,7 @@ class Log:
         last = head.position if head is not None else 0
         fix = (
             "restore the newer log (docs/backup.md); if this older log is the one to go on "
-            "with, make the views anew: meterhouse rebuild"
+            "with, for good: meterhouse rebuild --accept-loss"
         )
         if last < cover.position:
             raise DamageError(

@@ -61,10 +61,13 @@ class Committer:
         """
         done: list[Entry] = []
         while True:
-            self._apply.catch_up()
+            cover = self._apply.catch_up()
             self._check_places(contract, group)
             # All that judging can see is settled before it: position and time.
             entry = self._next(contract)
+            if entry.position != cover.position + 1:
+                # Somebody was faster just now: the views lack an entry.
+                continue
             pin = self._pin(contract, entry)
             if pin is not None:
                 entry = replace(entry, position=pin.position + 1, previous=pin.sha256, project="")

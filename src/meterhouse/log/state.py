@@ -163,6 +163,8 @@ class State:
                         str(path),
                         "install a newer meterhouse; nothing was changed",
                     )
+                if version < _VERSION and not create:
+                    raise DamageError("the state view is empty", str(path), _REBUILD)
                 if version < _VERSION:
                     db.execute("PRAGMA journal_mode = WAL")
                     db.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from meterhouse.errors import ModelError
 from meterhouse.models.anomaly import with_anomalies
 from meterhouse.models.exact import decimals, divided_half_even, units
 from meterhouse.models.model import RATIO_SCALE, Model, Ratio
@@ -70,12 +71,22 @@ def finalize(model: Model, table: pa.Table) -> pa.Table:
 
     Ratios look at one row at a time, so a table may be finalized in parts; a model with a
     ``finalizer`` needs all its rows at once. Row order is kept. Extra columns are dropped.
+
+    Raises:
+        ModelError: A result has more than 38 digits.
     """
     types = {column.name: arrow_type(column.type) for column in model.columns}
-    for name, parts in model.ratios.items():
-        table = table.append_column(name, _ratio_column(parts, table))
-    if model.finalizer:
-        table = FINALIZERS[model.finalizer](table)
+    try:
+        for name, parts in model.ratios.items():
+            table = table.append_column(name, _ratio_column(parts, table))
+        if model.finalizer:
+            table = FINALIZERS[model.finalizer](table)
+    except OverflowError as error:
+        raise ModelError(
+            f'a ratio or score of model "{model.name}" has more than 38 digits',
+            model.path,
+            "nothing was published; let the model leave such rows out",
+        ) from error
     return pa.table([table[name].cast(types[name]) for name in types], schema=arrow_schema(model))
 
 

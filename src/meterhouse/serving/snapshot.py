@@ -116,6 +116,11 @@ class SqliteSnapshot:
             if value is not None and value != NULL_KEY:
                 yield decode(value)
 
+    def check(self) -> list[str]:
+        """Return what SQLite finds wrong with the file; empty when nothing is."""
+        found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
     def raw(self, table: StoredTable, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield all rows of ``table`` as stored, ``size`` at a time."""
         names = ", ".join(quoted(column.name) for column in table.columns)

@@ -161,7 +161,13 @@ class SqliteServing:
             for rows in snapshot.raw(stored, _CHUNK_ROWS):
                 try:
                     yield to_batch(rows, stored.columns, schema)
-                except (ValueError, TypeError, ArithmeticError) as error:
+                except (
+                    ValueError,
+                    TypeError,
+                    ArithmeticError,
+                    LookupError,
+                    AttributeError,
+                ) as error:
                     raise DamageError(
                         f"a served value of {table} is not what was written",
                         str(self._path),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
@@ -12,15 +13,27 @@ from meterhouse.intake.contract import Contract
 from meterhouse.intake.money import UNKNOWN_CURRENCY, decimal_text, exact_sum
 from meterhouse.log.entry import Entry
 from meterhouse.names import ACCEPTED, DUPLICATE, QUARANTINED, SCALE
-from meterhouse.verify.report import Term
+from meterhouse.verify.report import Check, Severity, Term
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["VERDICTS", "Tally", "by_currency", "columns_counted", "landed_as_logged", "terms_of"]
+__all__ = [
+    "CURRENT",
+    "SUPERSEDED",
+    "VERDICTS",
+    "Tally",
+    "by_currency",
+    "check_ledger",
+    "columns_counted",
+    "landed_as_logged",
+    "terms_of",
+]
 
 _EXACT: Final = Context(prec=200)
 VERDICTS: Final = (ACCEPTED, QUARANTINED, DUPLICATE)
+CURRENT: Final = "current"
+SUPERSEDED: Final = "superseded"
 
 
 @dataclass(slots=True)
@@ -32,7 +45,9 @@ class Tally:
     money: defaultdict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))
     """(column, currency, verdict) → sum in units of 1e-9."""
     unreadable: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    """(column, verdict) → records whose amount could not be read."""
+    """(column, currency) → records whose amount could not be read."""
+    blank: int = 0
+    """Blank lines, which are no records."""
 
     def add(self, contract: Contract, rows: pa.Table) -> None:
         """Count judged ``rows`` (columns of ``columns_counted`` at least)."""
@@ -40,12 +55,17 @@ class Tally:
 
         for verdict in VERDICTS:
             chosen = rows.filter(pc.equal(rows["verdict"], verdict))
-            if not chosen.num_rows:
-                continue
-            self.records[verdict] += chosen.num_rows
+            if chosen.num_rows:
+                self.records[verdict] += chosen.num_rows
+                self.add_money(contract, verdict, chosen)
+
+    def add_money(self, contract: Contract, verdict: str, rows: pa.Table) -> None:
+        """Add the money of ``rows``, all of them of one verdict."""
+        for currency, chosen in by_currency(contract, rows):
             for column in contract.money:
                 if column in chosen.column_names:
-                    self._add_money(contract, column, verdict, chosen)
+                    self.money[column, currency, verdict] += exact_sum(chosen[column])
+                    self.unreadable[column, currency] += _unreadable(contract, column, chosen)
 
     def merge(self, other: Tally) -> None:
         """Add what ``other`` counted."""
@@ -55,11 +75,11 @@ class Tally:
             self.money[place] += units
         for lost, records in other.unreadable.items():
             self.unreadable[lost] += records
+        self.blank += other.blank
 
-    def _add_money(self, contract: Contract, column: str, verdict: str, rows: pa.Table) -> None:
-        for currency, chosen in by_currency(contract, rows):
-            self.money[column, currency, verdict] += exact_sum(chosen[column])
-        self.unreadable[column, verdict] += unreadable(contract, column, rows)
+    def total(self, column: str, currency: str) -> int:
+        """Return the sum over all verdicts."""
+        return sum(self.money.get((column, currency, verdict), 0) for verdict in VERDICTS)
 
 
 def landed_as_logged(entries: Iterable[Entry]) -> dict[str, Tally]:
@@ -71,11 +91,12 @@ def landed_as_logged(entries: Iterable[Entry]) -> dict[str, Tally]:
     for entry in entries:
         tally = found.setdefault(entry.source, Tally())
         tally.records[ACCEPTED] += entry.counts.get("landed", 0)
+        tally.blank += entry.counts.get("blank", 0)
         for column, currencies in entry.money.items():
             for currency, sums in currencies.items():
                 units = Decimal(sums["landed"]).scaleb(SCALE, _EXACT)
                 tally.money[column, currency, ACCEPTED] += int(units)
-                tally.unreadable[column, ACCEPTED] += int(sums.get("unreadable", "0"))
+                tally.unreadable[column, currency] += int(sums.get("unreadable", "0"))
     return found
 
 
@@ -84,7 +105,8 @@ def columns_counted(contract: Contract, present: Iterable[str]) -> list[str]:
     wanted = ["verdict", "invalid_reason", "unreadable", *contract.money]
     if contract.currency_column:
         wanted.append(contract.currency)
-    return [name for name in wanted if name in set(present)]
+    there = set(present)
+    return [name for name in wanted if name in there]
 
 
 def by_currency(contract: Contract, rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
@@ -103,85 +125,102 @@ def by_currency(contract: Contract, rows: pa.Table) -> Iterator[tuple[str, pa.Ta
         yield currency, rows.filter(pc.equal(names, currency))
 
 
-def unreadable(contract: Contract, column: str, rows: pa.Table) -> int:
+def _unreadable(contract: Contract, column: str, rows: pa.Table) -> int:
     """Count rows whose amount was delivered and could not be read."""
-    import json
-
     import pyarrow.compute as pc
 
+    if "unreadable" not in rows.column_names or "invalid_reason" not in rows.column_names:
+        return 0
     name = contract.by_name[column].source
     lost = pc.sum(pc.fill_null(pc.equal(rows["invalid_reason"], "malformed"), False)).as_py() or 0
-    odd = rows["unreadable"].drop_null() if "unreadable" in rows.column_names else []
-    return lost + sum(name in json.loads(text.as_py()) for text in odd)
+    # An amount out of range that DECIMAL(38,9) still holds is listed too, and is summed.
+    missing = rows.filter(pc.and_(rows["unreadable"].is_valid(), rows[column].is_null()))
+    return lost + sum(name in json.loads(text) for text in missing["unreadable"].to_pylist())
 
 
-def terms_of(
-    contract: Contract,
-    landed: Tally,
-    kept: Tally,
-    blank: int,
-    versions: tuple[int, int] | None,
-) -> list[Term]:
+def terms_of(source: str, landed: Tally, kept: Tally, versions: Tally | None) -> list[Term]:
     """Return the ledger's lines of one source.
 
     Args:
-        contract: Of the source.
+        source: Its name.
         landed: Counted from the landed bytes.
         kept: Counted in the judged files.
-        blank: Blank lines landed.
-        versions: (current, superseded), None for append sources.
+        versions: Accepted versions, current and superseded; None for append sources.
     """
+    amounts = sorted({(column, currency) for column, currency, _ in (*landed.money, *kept.money)})
     return [
-        _records(contract, landed, kept, blank, versions),
-        *(
-            _money(contract.source, column, currency, landed, kept)
-            for column, currency in _amounts(landed, kept)
-        ),
+        _records(source, landed, kept, versions),
+        *(_money(source, amount, landed, kept, versions) for amount in amounts),
     ]
 
 
-def _records(
-    contract: Contract, landed: Tally, kept: Tally, blank: int, versions: tuple[int, int] | None
-) -> Term:
+def _records(source: str, landed: Tally, kept: Tally, versions: Tally | None) -> Term:
     total = sum(landed.records.values())
     accepted, quarantined, duplicate = (kept.records[verdict] for verdict in VERDICTS)
+    current = superseded = ""
     holds = total == accepted + quarantined + duplicate
+    if versions is not None:
+        counts = versions.records[CURRENT], versions.records[SUPERSEDED]
+        current, superseded = map(str, counts)
+        holds = holds and sum(counts) == accepted
     return Term(
-        source=contract.source,
+        source=source,
         measure="records",
         landed=str(total),
         accepted=str(accepted),
         quarantined=str(quarantined),
         duplicate=str(duplicate),
-        blank=str(blank),
-        current="" if versions is None else str(versions[0]),
-        superseded="" if versions is None else str(versions[1]),
-        holds=holds and (versions is None or sum(versions) == accepted),
+        blank=str(landed.blank),
+        current=current,
+        superseded=superseded,
+        holds=holds,
     )
 
 
-def _amounts(landed: Tally, kept: Tally) -> list[tuple[str, str]]:
-    keys = {(column, currency) for column, currency, _ in (*landed.money, *kept.money)}
-    return sorted(keys)
-
-
-def _money(source: str, column: str, currency: str, landed: Tally, kept: Tally) -> Term:
-    total = _total(landed.money, column, currency)
+def _money(
+    source: str, amount: tuple[str, str], landed: Tally, kept: Tally, versions: Tally | None
+) -> Term:
+    total = landed.total(*amount)
     accepted, quarantined, duplicate = (
-        kept.money.get((column, currency, verdict), 0) for verdict in VERDICTS
+        kept.money.get((*amount, verdict), 0) for verdict in VERDICTS
     )
-    lost = sum(landed.unreadable.get((column, verdict), 0) for verdict in VERDICTS)
+    current = superseded = ""
+    holds = total == accepted + quarantined + duplicate
+    if versions is not None:
+        sums = [versions.money.get((*amount, kind), 0) for kind in (CURRENT, SUPERSEDED)]
+        current, superseded = map(decimal_text, sums)
+        holds = holds and sum(sums) == accepted
     return Term(
         source=source,
-        measure=f"{column} {currency}",
+        measure=" ".join(amount),
         landed=decimal_text(total),
         accepted=decimal_text(accepted),
         quarantined=decimal_text(quarantined),
         duplicate=decimal_text(duplicate),
-        unreadable=str(lost),
-        holds=total == accepted + quarantined + duplicate,
+        current=current,
+        superseded=superseded,
+        unreadable=str(landed.unreadable.get(amount, 0)),
+        holds=holds,
     )
 
 
-def _total(money: Mapping[tuple[str, str, str], int], column: str, currency: str) -> int:
-    return sum(money.get((column, currency, verdict), 0) for verdict in VERDICTS)
+def check_ledger(terms: list[Term], severity: Severity) -> Check:
+    """See that every term adds up; what does not is of ``severity``."""
+    check = Check("ledger", covered=len(terms), unit="terms")
+    for term in terms:
+        if term.holds:
+            continue
+        what = "landed is not accepted + quarantined + duplicate"
+        found = f"{term.accepted} accepted + {term.quarantined} quarantined"
+        found += f" + {term.duplicate} duplicate"
+        if term.current:
+            what += ", or accepted is not current + superseded"
+            found += f"; {term.current} current + {term.superseded} superseded"
+        check.fail(
+            severity,
+            what,
+            table=f"{term.source} {term.measure}",
+            expected=f"{term.landed} landed",
+            found=found,
+        )
+    return check

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Check", "Finding", "Report", "Term"]
+__all__ = ["Check", "Finding", "Report", "Severity", "Term"]
 
 Severity = Literal["broken", "rebuildable"]
 
@@ -29,7 +28,7 @@ class Term:
     """Blank lines, which are no records. Empty for money."""
     current: str = ""
     superseded: str = ""
-    """Of accepted versions; empty for append sources and money."""
+    """Of accepted versions; empty for append sources."""
     unreadable: str = ""
     """Records whose amount could not be read: counted, never summed. Empty for records."""
     holds: bool = True
@@ -120,8 +119,3 @@ class Report:
             ],
             "notes": list(self.notes),
         }
-
-
-def all_hold(terms: Iterable[Term]) -> bool:
-    """Return whether every term adds up."""
-    return all(term.holds for term in terms)

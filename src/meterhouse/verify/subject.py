@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from meterhouse.intake.contract import Contract
@@ -12,7 +12,7 @@ from meterhouse.log.entry import Entry
 from meterhouse.log.state import State
 from meterhouse.ports import Blobs, Engine, ServingStore
 
-__all__ = ["ReadOnlyBlobs", "Scope", "Subject"]
+__all__ = ["BesideBlobs", "Scope", "Subject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +37,72 @@ class Subject:
     state: State | None
     published: Published | None
     serving: ServingStore | None
-    contracts: Mapping[str, Contract]
-    """By source: the texts in force in the log, filled when the log was read."""
     entries: tuple[Entry, ...] = ()
     """The log, as far as it could be read."""
+    pinned: Mapping[str, Contract] = field(default_factory=dict)
+    """By hash: every contract text that the log holds."""
     truth_holds: bool = True
     """False when log or landing are damaged: nothing can be derived from them then."""
+    damaged: set[str] = field(default_factory=set)
+    """Tables of the lake with a file that is not what was written: they are not read."""
 
-    def data_entries(self, after: int = 0) -> Iterator[Entry]:
-        """Yield the data entries after ``after``."""
-        return (entry for entry in self.entries if entry.kind == "data" and entry.position > after)
+    @property
+    def covered(self) -> int:
+        """Last entry that the views of ingest cover; the log's last when they are lost."""
+        last = self.entries[-1].position if self.entries else 0
+        return last if self.state is None else min(self.state.stamp().position, last)
+
+    def data_entries(self, after: int = 0, upto: int | None = None) -> Iterator[Entry]:
+        """Yield the data entries of (after, upto]."""
+        for entry in self.entries:
+            if entry.kind == "data" and entry.position > after:
+                if upto is not None and entry.position > upto:
+                    return
+                yield entry
+
+    def contract_of(self, entry: Entry) -> Contract | None:
+        """Return the contract that ``entry`` was judged by; None when its text is lost."""
+        return self.pinned.get(entry.contract)
+
+    def contracts(self, upto: int | None = None) -> dict[str, Contract]:
+        """Return the contracts in force after entry ``upto`` (the last one), by source."""
+        found: dict[str, Contract] = {}
+        for entry in self.entries:
+            if entry.kind != "contract" or (upto is not None and entry.position > upto):
+                continue
+            if entry.contract in self.pinned:
+                found[entry.source] = self.pinned[entry.contract]
+        return found
 
 
-class ReadOnlyBlobs:
-    """Reads pass through; what would be written goes to ``written`` instead.
+class BesideBlobs:
+    """Reads pass through; what would be written goes to a folder beside.
 
-    Lets the product's own ``apply`` derive everything again beside the real files.
+    Lets the product's own ``apply`` derive everything again beside the real files. What
+    was written is what is read back, so that nothing of the real views flows into it.
     """
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, folder: Path) -> None:
         self._blobs = blobs
-        self.written: dict[str, bytes] = {}
+        self._folder = folder
+        self._written: set[str] = set()
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Keep ``data`` aside."""
-        self.written[name] = data
+        """Keep ``data`` beside."""
+        self.put(name, data)
         return True
 
     def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        """Keep ``data`` aside."""
-        self.written[name] = data
+        """Keep ``data`` beside."""
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self._written.add(name)
 
     def read(self, name: str, lo: int = 0, hi: int | None = None) -> bytes:
-        """Return bytes of the real file."""
+        """Return bytes of what was written, else of the real file."""
+        if name in self._written:
+            return (self._folder / name).read_bytes()[lo:hi]
         return self._blobs.read(name, lo, hi)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[str]:
@@ -77,9 +110,11 @@ class ReadOnlyBlobs:
         return self._blobs.list(prefix, after=after)
 
     def delete(self, name: str) -> None:
-        """Delete nothing."""
-        self.written.pop(name, None)
+        """Forget what was written; the real file stays."""
+        if name in self._written:
+            self._written.remove(name)
+            (self._folder / name).unlink()
 
     def uri(self, name: str) -> str:
-        """Return the real address."""
-        return self._blobs.uri(name)
+        """Return the address beside: nothing real is ever opened by it."""
+        return str(self._folder / name)

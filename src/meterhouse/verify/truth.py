@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from meterhouse.errors import DamageError
+from meterhouse.errors import DamageError, EnvironmentFailureError, MeterhouseError
+from meterhouse.intake.contract import Contract
 from meterhouse.intake.contracts import parse_contract
 from meterhouse.log.entry import Entry, entry_path
 from meterhouse.log.landing import Landing, landing_path
-from meterhouse.verify.report import Check
+from meterhouse.ports import Stamp
+from meterhouse.verify.report import Check, Severity
 from meterhouse.verify.subject import Scope, Subject
 
-__all__ = ["check_landing", "check_log", "unreferenced"]
+__all__ = ["check_landing", "check_log", "unreadable", "unreferenced"]
 
 _NAME = re.compile(r"log/(\d{12})\.json\Z")
 _CHUNK = 1 << 22
 
 
+@dataclass(slots=True)
+class _Chain:
+    """The entries that could be read, and the hashes of their bytes."""
+
+    entries: list[Entry]
+    hashes: dict[int, str]
+
+
 def check_log(subject: Subject, scope: Scope) -> Check:
     """Read every entry: canonical bytes, numbers without gap, chain, time, anchor.
 
-    Fills ``subject.entries`` and ``subject.contracts``.
+    Fills ``subject.entries`` and ``subject.pinned``.
     """
     check = Check("log", unit="entries")
-    entries: list[Entry] = []
-    hashes: list[str] = []
+    chain = _read_chain(check, subject)
+    check.covered = len(chain.entries)
+    _check_anchor(check, scope, chain.hashes)
+    intact = not check.findings
+    _check_views(check, subject, chain, intact=intact)
+    subject.entries = tuple(chain.entries)
+    subject.pinned = _pinned(check, chain.entries)
+    subject.truth_holds = not any(found.severity == "broken" for found in check.findings)
+    return check
+
+
+def _read_chain(check: Check, subject: Subject) -> _Chain:
+    chain = _Chain([], {})
     previous, expected = "", 1
     for name in subject.blobs.list("log"):
         match = _NAME.match(name)
@@ -45,31 +68,23 @@ def check_log(subject: Subject, scope: Scope) -> Check:
             check.expect(
                 previous or "none",
                 entry.previous or "none",
-                "log entry does not follow from the one before",
+                "log entry does not follow from the one before: one of the two was changed",
                 file=name,
                 entry=position,
             )
-        if entries and entry.ingest_ts < entries[-1].ingest_ts:
+        if chain.entries and entry.ingest_ts < chain.entries[-1].ingest_ts:
             check.fail("broken", "time of log entry runs backwards", file=name, entry=position)
-        entries.append(entry)
-        hashes.append(sha256)
-        previous = sha256
-    check.covered = len(entries)
-    _check_anchor(check, scope, {e.position: sha for e, sha in zip(entries, hashes, strict=True)})
-    _check_view(check, subject, entries, hashes)
-    _pin_contracts(check, subject, entries)
-    subject.entries = tuple(entries)
-    subject.truth_holds = not any(found.severity == "broken" for found in check.findings)
-    return check
+        chain.entries.append(entry)
+        chain.hashes[position] = previous = sha256
+    return chain
 
 
 def _entry(subject: Subject, check: Check, name: str, position: int) -> tuple[Entry | None, str]:
     try:
         data = subject.blobs.read(name)
         entry = Entry.from_bytes(data, name)
-    except (DamageError, OSError) as error:
-        what = error.what if isinstance(error, DamageError) else f"log entry: {error.strerror}"
-        check.fail("broken", what, file=name, entry=position)
+    except (OSError, DamageError, EnvironmentFailureError) as error:
+        check.fail("broken", unreadable("log entry", error), file=name, entry=position)
         return None, ""
     check.expect(
         position,
@@ -81,7 +96,16 @@ def _entry(subject: Subject, check: Check, name: str, position: int) -> tuple[En
     return entry, hashlib.sha256(data).hexdigest()
 
 
-def _check_anchor(check: Check, scope: Scope, hashes: dict[int, str]) -> None:
+def unreadable(kind: str, error: OSError | MeterhouseError) -> str:
+    """Return what is wrong with a file of ``kind`` that could not be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return f"{kind} is missing"
+    if isinstance(error, OSError):
+        return f"{kind} can't be read: {(error.strerror or str(error)).lower()}"
+    return error.what
+
+
+def _check_anchor(check: Check, scope: Scope, hashes: Mapping[int, str]) -> None:
     if scope.expect is None:
         return
     position, expected = scope.expect
@@ -97,51 +121,84 @@ def _check_anchor(check: Check, scope: Scope, hashes: dict[int, str]) -> None:
         )
 
 
-def _check_view(check: Check, subject: Subject, entries: list[Entry], hashes: list[str]) -> None:
+def _check_views(check: Check, subject: Subject, chain: _Chain, *, intact: bool) -> None:
     """The last entry has none after it that names its hash; the views do."""
-    known = {entry.position: sha for entry, sha in zip(entries, hashes, strict=True)}
-    stamps = {
+    stamps = _stamps(subject)
+    forks = {entry.position: entry.fork for entry in chain.entries}
+    project = chain.entries[0].project if chain.entries else ""
+    known = {
+        position: Stamp(project, forks[position], position, sha256)
+        for position, sha256 in chain.hashes.items()
+    }
+    for view, stamp in stamps.items():
+        found = known.get(stamp.position)
+        if found == stamp:
+            continue
+        # A hash names all entries before it: what one view vouches for, holds for all.
+        vouched = intact and any(
+            other.position >= stamp.position and known.get(other.position) == other
+            for name, other in stamps.items()
+            if name != view
+        )
+        severity: Severity = "rebuildable" if vouched else "broken"
+        where = {"file": entry_path(stamp.position), "entry": stamp.position}
+        if vouched:
+            where = {"file": view, "entry": stamp.position}
+        if found is None:
+            what = f"log ends before what {view} was made from"
+            check.fail(severity, what, expected=stamp.head, found="no such entry", **where)
+        else:
+            check.fail(
+                severity,
+                f"log entry is not the one that {view} was made from",
+                expected=_shown(stamp),
+                found=_shown(found),
+                **where,
+            )
+
+
+def _stamps(subject: Subject) -> dict[str, Stamp]:
+    found: dict[str, Stamp | None] = {
         "index/state.db": subject.state.stamp() if subject.state is not None else None,
         "lake/published.json": subject.published.stamp if subject.published is not None else None,
     }
-    for view, stamp in stamps.items():
-        if stamp is None or stamp.position == 0:
-            continue
-        found = known.get(stamp.position)
-        if found is None:
-            check.fail(
-                "broken",
-                f"log ends before what {view} was made from",
-                file=entry_path(stamp.position),
-                entry=stamp.position,
-                expected=stamp.head,
-                found="no such entry",
-            )
-        else:
-            check.expect(
-                stamp.head,
-                found,
-                f"log entry is not the one that {view} was made from",
-                file=entry_path(stamp.position),
-                entry=stamp.position,
-            )
+    try:
+        found["serving.db"] = subject.serving.stamp() if subject.serving is not None else None
+    except (MeterhouseError, OSError):
+        found["serving.db"] = None  # check_serving says so
+    return {view: stamp for view, stamp in found.items() if stamp is not None and stamp.position}
 
 
-def _pin_contracts(check: Check, subject: Subject, entries: list[Entry]) -> None:
-    pinned = dict(subject.contracts)
+def _shown(stamp: Stamp) -> str:
+    return f"entry {stamp.position} {stamp.head}, fork {stamp.fork}, project {stamp.project}"
+
+
+def _pinned(check: Check, entries: list[Entry]) -> dict[str, Contract]:
+    """Return every contract of the log by its hash."""
+    found: dict[str, Contract] = {}
     for entry in entries:
+        where = entry_path(entry.position)
+        if entry.kind == "data" and entry.contract not in found:
+            check.fail(
+                "broken", "no entry before holds its contract", file=where, entry=entry.position
+            )
         if entry.kind != "contract":
             continue
         if hashlib.sha256(entry.text.encode("utf-8")).hexdigest() != entry.contract:
             check.fail(
-                "broken",
-                "contract text does not fit its hash",
-                file=entry_path(entry.position),
-                entry=entry.position,
+                "broken", "contract text does not fit its hash", file=where, entry=entry.position
             )
             continue
-        pinned[entry.source] = parse_contract(entry.text, entry_path(entry.position))
-    subject.contracts = pinned
+        try:
+            found[entry.contract] = parse_contract(entry.text, where)
+        except MeterhouseError as error:
+            check.fail(
+                "broken",
+                f"contract of log entry can't be read: {error.what}",
+                file=where,
+                entry=entry.position,
+            )
+    return found
 
 
 def check_landing(subject: Subject, scope: Scope) -> Check:
@@ -151,23 +208,32 @@ def check_landing(subject: Subject, scope: Scope) -> Check:
     """
     check = Check("landing", unit="bytes")
     landing = Landing(subject.blobs)
-    hashed: set[str] = set()
+    intact: dict[str, bool] = {}
     for entry in subject.data_entries(scope.since):
         path = landing_path(entry.source, entry.object)
-        if path not in hashed:
-            hashed.add(path)
-            if not _object_intact(subject, check, entry, path):
-                continue
+        if path not in intact:
+            intact[path] = _object_intact(subject, check, entry, path)
+        if not intact[path]:
+            continue
         _check_tiling(check, entry, path)
         if not scope.quick:
-            try:
-                for _ in landing.ranges(entry):
-                    pass
-            except DamageError as error:
-                check.fail("broken", error.what, file=path, entry=entry.position)
+            _check_ranges(check, landing, entry, path)
     if check.findings:
         subject.truth_holds = False
     return check
+
+
+def _check_ranges(check: Check, landing: Landing, entry: Entry, path: str) -> None:
+    try:
+        for _ in landing.ranges(entry):
+            pass
+    except MeterhouseError as error:
+        check.fail("broken", error.what, file=path, entry=entry.position)
+    except (OSError, ValueError) as error:
+        # Only a last entry that nothing vouches for can hold numbers that make no sense.
+        check.fail(
+            "broken", f"landed bytes can't be read: {error}", file=path, entry=entry.position
+        )
 
 
 def _object_intact(subject: Subject, check: Check, entry: Entry, path: str) -> bool:
@@ -176,13 +242,8 @@ def _object_intact(subject: Subject, check: Check, entry: Entry, path: str) -> b
         while chunk := subject.blobs.read(path, size, size + _CHUNK):
             digest.update(chunk)
             size += len(chunk)
-    except OSError as error:
-        what = (
-            "landed object is missing"
-            if isinstance(error, FileNotFoundError)
-            else (f"landed object can't be read: {error.strerror}")
-        )
-        check.fail("broken", what, file=path, entry=entry.position)
+    except (OSError, EnvironmentFailureError) as error:
+        check.fail("broken", unreadable("landed object", error), file=path, entry=entry.position)
         return False
     check.covered += size
     return check.expect(

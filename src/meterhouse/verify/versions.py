@@ -14,14 +14,16 @@ from meterhouse.layers.bronze import (
 )
 from meterhouse.layers.judged import judged_forms, over_forms
 from meterhouse.log.state import State
+from meterhouse.ports import Session
+from meterhouse.verify.ledger import CURRENT, SUPERSEDED, Tally
 from meterhouse.verify.report import Check
 from meterhouse.verify.subject import Subject
 
 __all__ = ["check_versions"]
 
 
-def check_versions(subject: Subject, found: dict[str, tuple[int, int]]) -> Check:
-    """Count (current, superseded) of each versioned source into ``found``.
+def check_versions(subject: Subject, found: dict[str, Tally]) -> Check:
+    """Count current and superseded versions of each versioned source into ``found``.
 
     Both are counted in the judged files, each by itself; the index must hold as many keys
     as there are current versions.
@@ -30,19 +32,24 @@ def check_versions(subject: Subject, found: dict[str, tuple[int, int]]) -> Check
     state = subject.state
     if state is None:
         return check
-    for source in state.sources():
-        contract = subject.contracts[source]
+    for source, contract in subject.contracts(subject.covered).items():
         if contract.mode == "append":
             continue
         try:
-            counted = _counted(subject, state, contract)
+            tally = _counted(subject, state, contract)
             keys = _keys(subject, state, source)
-        except (MeterhouseError, OSError):
-            continue  # damaged files, which check_judged and check_state name
-        found[source] = counted
-        check.covered += counted[0]
+        except (MeterhouseError, OSError, ValueError) as error:
+            what = error.what if isinstance(error, MeterhouseError) else str(error)
+            check.fail(
+                "rebuildable",
+                f"versions can't be counted: {what.splitlines()[0]}",
+                file=f"judged/{source}",
+            )
+            continue
+        found[source] = tally
+        check.covered += tally.records[CURRENT]
         check.expect(
-            counted[0],
+            tally.records[CURRENT],
             keys,
             "index holds another number of keys than there are current versions",
             file=f"index/{source}/keys",
@@ -51,22 +58,39 @@ def check_versions(subject: Subject, found: dict[str, tuple[int, int]]) -> Check
     return check
 
 
-def _counted(subject: Subject, state: State, contract: Contract) -> tuple[int, int]:
+def _counted(subject: Subject, state: State, contract: Contract) -> Tally:
+    tally = Tally()
     forms = judged_forms(subject.blobs, state, contract.source)
     if not forms:
-        return 0, 0
+        return tally
     current = current_name(contract)
     with subject.engine.session(forms) as session:
         session.view(contract.table, over_forms(forms, accepted_sql, contract))
         removed = " UNION ALL ".join(removed_sql(contract, name) for name in forms)
         session.view(REMOVED_KEYS, removed)
         session.view(current, current_sql(contract))
-        row = session.query(
-            f"SELECT (SELECT count(*) FROM {current}) AS current, "
-            f"(SELECT count(*) FROM {contract.table} AS version ANTI JOIN {current} AS kept "
-            "USING (log_position, row_number)) AS superseded"
-        ).to_pylist()[0]
-    return row["current"], row["superseded"]
+        for kind, rows in (
+            (CURRENT, f"FROM {current} AS version"),
+            (
+                SUPERSEDED,
+                f"FROM {contract.table} AS version ANTI JOIN {current} AS kept "
+                "USING (log_position, row_number)",
+            ),
+        ):
+            _count(session, contract, tally, kind, rows)
+    return tally
+
+
+def _count(session: Session, contract: Contract, tally: Tally, kind: str, rows: str) -> None:
+    import pyarrow as pa
+
+    names = list(contract.money)
+    if contract.currency_column:
+        names.append(contract.currency)
+    columns = ", ".join(f'version."{name}"' for name in (*names, "row_number"))
+    for batch in session.stream(f"SELECT {columns} {rows}"):
+        tally.records[kind] += batch.num_rows
+        tally.add_money(contract, kind, pa.Table.from_batches([batch]))
 
 
 def _keys(subject: Subject, state: State, source: str) -> int:

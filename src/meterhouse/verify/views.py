@@ -1,34 +1,32 @@
-"""The views of ingest: judged files, state and index, against what the log gives again."""
+"""The views of ingest, as they are: judged files, state, and the runs of the index."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import re
 
-import numpy as np
-
-from meterhouse.errors import DamageError, MeterhouseError
-from meterhouse.intake.index import KeyIndex, Keys, RunFile, run_sha256
-from meterhouse.log.apply import Apply, judged_path
-from meterhouse.log.chain import Log
+from meterhouse.errors import EnvironmentFailureError
+from meterhouse.intake.index import ROW_BYTES, run_sha256
+from meterhouse.log.apply import judged_path
 from meterhouse.log.entry import Entry
-from meterhouse.log.state import Pinned, State
+from meterhouse.log.state import JudgedFile, Run
 from meterhouse.verify.ledger import Tally, columns_counted
 from meterhouse.verify.report import Check
-from meterhouse.verify.subject import ReadOnlyBlobs, Scope, Subject
+from meterhouse.verify.subject import Scope, Subject
+from meterhouse.verify.truth import unreadable
 
-__all__ = ["check_judged", "check_state", "derive_again"]
+__all__ = ["check_judged", "check_state"]
 
-Progress = Callable[[Entry], None]
+_RUN_NAME = re.compile(r"(\d{12})-\d{2,}-(\d+)\.run\Z")
 
 
 def check_judged(
     subject: Subject, scope: Scope, kept: dict[str, Tally], upto: dict[str, Tally]
 ) -> Check:
     """Hash every judged file and count its records and money, by source.
+
+    Entries that the views do not cover yet have no judged file to look at.
 
     Args:
         subject: The project.
@@ -37,27 +35,17 @@ def check_judged(
         upto: Filled with what those up to the published position hold.
     """
     check = Check("judged", unit="files")
-    listed = {}
+    listed: dict[int, JudgedFile] | None = None
     if subject.state is not None:
         listed = {file.position: file for file in subject.state.judged_files()}
-    for entry in subject.data_entries():
+    for entry in subject.data_entries(upto=subject.covered):
         path = judged_path(entry.source, entry.position)
         data = _bytes(subject, check, entry, path)
         if data is None:
             continue
         check.covered += 1
-        file = listed.get(entry.position)
-        if file is not None and entry.position > scope.since:
-            check.expect(
-                file.sha256,
-                hashlib.sha256(data).hexdigest(),
-                "judged file does not hold what was written",
-                file=path,
-                entry=entry.position,
-                severity="rebuildable",
-            )
-        elif file is None and _covered(subject, entry):
-            check.fail("rebuildable", "judged file is not listed", file=path, entry=entry.position)
+        if listed is not None and not _as_listed(check, entry, path, data, listed, scope):
+            continue
         tally = _counted(subject, check, entry, path, data)
         kept.setdefault(entry.source, Tally()).merge(tally)
         if subject.published is not None and entry.position <= subject.published.stamp.position:
@@ -65,19 +53,35 @@ def check_judged(
     return check
 
 
-def _covered(subject: Subject, entry: Entry) -> bool:
-    return subject.state is not None and entry.position <= subject.state.stamp().position
+def _as_listed(
+    check: Check,
+    entry: Entry,
+    path: str,
+    data: bytes,
+    listed: dict[int, JudgedFile],
+    scope: Scope,
+) -> bool:
+    file = listed.get(entry.position)
+    if file is None:
+        check.fail("rebuildable", "judged file is not listed", file=path, entry=entry.position)
+        return True
+    if entry.position <= scope.since:
+        return True
+    return check.expect(
+        f"{file.size} bytes, {file.sha256}",
+        f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()}",
+        "judged file does not hold what was written",
+        file=path,
+        entry=entry.position,
+        severity="rebuildable",
+    )
 
 
 def _bytes(subject: Subject, check: Check, entry: Entry, path: str) -> bytes | None:
     try:
         return subject.blobs.read(path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            what = "judged file is missing"
-        else:
-            what = f"judged file can't be read: {error.strerror}"
-        check.fail("rebuildable", what, file=path, entry=entry.position)
+    except (OSError, EnvironmentFailureError) as error:
+        check.fail("rebuildable", unreadable("judged file", error), file=path, entry=entry.position)
         return None
 
 
@@ -85,19 +89,20 @@ def _counted(subject: Subject, check: Check, entry: Entry, path: str, data: byte
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    contract, tally = subject.contracts[entry.source], Tally()
+    contract, tally = subject.contract_of(entry), Tally()
+    if contract is None:
+        return tally  # check_log has said so
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         rows = file.read(columns=columns_counted(contract, file.schema_arrow.names))
-    except (pa.ArrowException, OSError) as error:
+        tally.add(contract, rows)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         check.fail(
             "rebuildable",
             f"judged file can't be read: {str(error).splitlines()[0]}",
             file=path,
             entry=entry.position,
         )
-        return tally
-    tally.add(contract, rows)
     return tally
 
 
@@ -107,184 +112,44 @@ def check_state(subject: Subject) -> Check:
     state = subject.state
     if state is None:
         return check
+    check.covered = 1
     for problem in state.check():
         check.fail("rebuildable", f"state view: {problem}", file="index/state.db")
-    for run in state.all_runs():
-        name = f"index/{run.source}/{run.which}/{run.name}"
-        path = subject.root / name
-        check.covered += 1
-        if not path.is_file():
-            check.fail("rebuildable", "run of the index is missing", file=name)
-        else:
-            check.expect(
-                run.sha256,
-                run_sha256(path),
-                "run of the index does not hold what was written",
-                file=name,
-                severity="rebuildable",
-            )
-    return check
-
-
-def derive_again(subject: Subject, landed: dict[str, Tally], progress: Progress | None) -> Check:
-    """Judge every landed byte again, beside the real views, and compare all that comes out.
-
-    Counts what landed, from the landed bytes, into ``landed`` by source.
-    """
-    check = Check("derived again", unit="records")
-    blobs = ReadOnlyBlobs(subject.blobs)
-    with tempfile.TemporaryDirectory(prefix="meterhouse-verify-") as folder:
-        state = State.open(Path(folder) / "state.db")
-        try:
-            apply = Apply(
-                blobs, Log(subject.blobs), state, subject.engine, index_folder=Path(folder)
-            )
-
-            def applied(entry: Entry) -> None:
-                if entry.kind == "data":
-                    _compare_judged(subject, check, entry, blobs, landed)
-                if progress is not None:
-                    progress(entry)
-
-            apply.catch_up(applied)
-            apply.checkpoint()
-            if subject.state is not None:
-                _compare_states(check, subject.state, state)
-                _compare_indexes(check, subject.root / "index", subject.state, Path(folder), state)
-        except MeterhouseError as error:
-            check.fail("broken", f"the log can't be applied again: {error.what}", file=error.where)
-        finally:
-            state.close()
-    return check
-
-
-def _compare_judged(
-    subject: Subject,
-    check: Check,
-    entry: Entry,
-    blobs: ReadOnlyBlobs,
-    landed: dict[str, Tally],
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = judged_path(entry.source, entry.position)
-    again = blobs.written.pop(path)
-    rows = pq.read_table(io.BytesIO(again))
-    contract = subject.contracts[entry.source]
-    tally = Tally()
-    tally.add(contract, rows)
-    landed.setdefault(entry.source, Tally()).merge(tally)
-    counted = sum(tally.records.values())
-    check.covered += counted
-    check.expect(
-        entry.counts.get("landed", 0),
-        counted,
-        "landed bytes hold another number of records than the log entry says",
-        file=path,
-        entry=entry.position,
-    )
-    try:
-        data = subject.blobs.read(path)
-        same = data == again or rows.equals(pq.read_table(io.BytesIO(data)))
-    except (OSError, pa.ArrowException):
-        return  # check_judged has said so
-    if not same:
+    published = subject.published.stamp.position if subject.published is not None else 0
+    if state.stamp().position < published:
         check.fail(
             "rebuildable",
-            "judged rows are not those that the landed bytes give",
-            file=path,
-            entry=entry.position,
-        )
-
-
-def _compare_states(check: Check, real: State, again: State) -> None:
-    upto = real.stamp().position
-    for what, ours, theirs in (
-        ("taken ranges", real.inputs(), again.inputs()),
-        ("contracts in force", _pinned(real), _pinned(again)),
-        ("judged files", _judged(real), _judged(again)),
-    ):
-        expected = [row for row in theirs if row.position <= upto]
-        found = list(ours)
-        if found == expected:
-            continue
-        odd = next(
-            (pair for pair in zip(expected, found, strict=False) if pair[0] != pair[1]),
-            (f"{len(expected)} rows", f"{len(found)} rows"),
-        )
-        check.fail(
-            "rebuildable",
-            f"state view: {what} are not those of the log",
+            "state view ends before what the lake was made from",
             file="index/state.db",
-            expected=str(odd[0]),
-            found=str(odd[1]),
+            expected=f"entry {published}",
+            found=f"entry {state.stamp().position}",
         )
+    for run in state.all_runs():
+        check.covered += 1
+        _check_run(subject, check, run)
+    return check
 
 
-def _pinned(state: State) -> list[Pinned]:
-    found = (state.pinned(source) for source in state.sources())
-    return [pinned for pinned in found if pinned is not None]
-
-
-class _Listed(tuple[int, str, int]):
-    """A judged file without its bytes' hash, which depends on the Parquet library."""
-
-    def __new__(cls, position: int, source: str, rows: int) -> _Listed:
-        return super().__new__(cls, (position, source, rows))
-
-    @property
-    def position(self) -> int:
-        return self[0]
-
-
-def _judged(state: State) -> list[_Listed]:
-    return [_Listed(file.position, file.source, file.rows) for file in state.judged_files()]
-
-
-def _compare_indexes(
-    check: Check, folder: Path, real: State, again_folder: Path, again: State
-) -> None:
-    if real.stamp() != again.stamp():
-        return  # the views are behind the log: the next ingest or batch catches up
-    names = {(run.source, run.which) for run in (*real.all_runs(), *again.all_runs())}
-    for source, which in sorted(names):
-        where = f"index/{source}/{which}"
-        try:
-            ours = _index(folder, real, source, which)
-        except (DamageError, OSError):
-            continue  # check_state has said so
-        theirs = _index(again_folder, again, source, which)
-        if not _same(ours.live(), theirs.live()):
-            check.fail("rebuildable", "index does not hold the keys that the log gives", file=where)
-
-
-def _index(folder: Path, state: State, source: str, which: str) -> KeyIndex:
-    runs = [
-        RunFile(run.name, run.tier, run.rows, run.sha256, run.position)
-        for run in state.runs(source, which)
-    ]
-    return KeyIndex(folder / source / which, runs)
-
-
-def _same(ours: Iterator[Keys], theirs: Iterator[Keys]) -> bool:
-    """Compare two sorted streams that may be cut differently, in bounded memory."""
-    left, right = np.zeros((0, 4), np.uint64), np.zeros((0, 4), np.uint64)
-    while True:
-        if not len(left):
-            left = _words(ours)
-        if not len(right):
-            right = _words(theirs)
-        if not len(left) or not len(right):
-            return len(left) == len(right)
-        size = min(len(left), len(right))
-        if not np.array_equal(left[:size], right[:size]):
-            return False
-        left, right = left[size:], right[size:]
-
-
-def _words(stream: Iterator[Keys]) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
-    for keys in stream:
-        if len(keys):
-            return np.column_stack([keys.ids, keys.payload, keys.place])
-    return np.zeros((0, 4), np.uint64)
+def _check_run(subject: Subject, check: Check, run: Run) -> None:
+    name = f"index/{run.source}/{run.which}/{run.name}"
+    path = subject.root / name
+    try:
+        size, sha256 = path.stat().st_size, run_sha256(path)
+    except OSError as error:
+        check.fail("rebuildable", unreadable("run of the index", error), file=name)
+        return
+    check.expect(
+        run.sha256,
+        sha256,
+        "run of the index does not hold what was written",
+        file=name,
+        severity="rebuildable",
+    )
+    named = _RUN_NAME.match(run.name)
+    check.expect(
+        (run.rows, run.position, run.tier),
+        (size // ROW_BYTES, int(named[1]) if named else -1, int(named[2]) if named else -1),
+        "state view lists other rows, position or tier for a run of the index than it has",
+        file="index/state.db",
+        severity="rebuildable",
+    )

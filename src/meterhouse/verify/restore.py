@@ -1,0 +1,103 @@
+"""What ``rebuild`` must see and keep: a whole truth before, and the last answers until after."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from meterhouse.errors import DamageError
+from meterhouse.log.lock import one_writer
+from meterhouse.verify.report import Check, Finding
+from meterhouse.verify.served import check_serving
+from meterhouse.verify.subject import Scope, Subject
+from meterhouse.verify.truth import check_landing, check_log
+
+__all__ = ["check_rebuildable", "drop_damaged_serving", "lake_set_aside"]
+
+
+def check_rebuildable(subject: Subject, *, accept_loss: bool) -> None:
+    """See that log and landing are whole, so that nothing is deleted that can't be made anew.
+
+    Args:
+        subject: The project; its views are witnesses of how far the log went.
+        accept_loss: The views may know of entries that the log does not hold any more.
+
+    Raises:
+        DamageError: Something of the truth is damaged, or lost and not to be given up.
+    """
+    alone = Subject(subject.root, subject.blobs, subject.engine, None, None, None)
+    quick = Scope(quick=True)
+    for check in (check_log(alone, quick), check_landing(alone, quick)):
+        if check.findings:
+            raise _damage(check)
+    witnessed = check_log(subject, quick)
+    lost = [found for found in witnessed.findings if found.severity == "broken"]
+    if lost and not accept_loss:
+        raise DamageError(
+            lost[0].what,
+            lost[0].file,
+            "bring back the missing entries of log/ (docs/backup.md); to go on without them, "
+            "for good: meterhouse rebuild --accept-loss. Nothing was changed",
+        )
+
+
+def _damage(check: Check) -> DamageError:
+    first: Finding = check.findings[0]
+    more = len(check.findings) - 1
+    return DamageError(
+        f"{first.what}, which nothing can make anew" + (f" ({more} more)" if more else ""),
+        first.file,
+        "restore it from a backup (docs/backup.md), and see `meterhouse verify`; "
+        "nothing was changed",
+    )
+
+
+def drop_damaged_serving(subject: Subject) -> None:
+    """Delete the serving store when it does not hold what was published.
+
+    A whole one stays, so that questions are answered until the new epoch replaces it.
+    """
+    if subject.published is not None and not check_serving(subject).findings:
+        return
+    for end in ("", "-wal", "-shm", "-journal"):
+        path = subject.root / f"serving.db{end}"
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lake_set_aside(
+    root: Path, lock: Path, waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Move the lake out of the way; bring it back when no other was published meanwhile.
+
+    Args:
+        root: The project.
+        lock: Held while folders are moved, so that no batch is writing to them.
+        waiting: Called when a batch has to end first.
+    """
+    lake, aside = root / "lake", root / "lake.old"
+    with one_writer(lock, waiting):
+        if not aside.exists() and lake.exists():
+            lake.rename(aside)
+        # Else an earlier rebuild was interrupted: what it left can be made again.
+        _remove(lake)
+    try:
+        yield
+    finally:
+        with one_writer(lock, waiting):
+            if (lake / "published.json").exists():
+                _remove(aside)
+            elif aside.exists():
+                _remove(lake)
+                aside.rename(lake)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""What is served: every value that the serving store answers from, against the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from meterhouse.errors import MeterhouseError, UsageError
+from meterhouse.lake.published import Published
+from meterhouse.serving.arrow_rows import schema_from_text, stored_columns
+from meterhouse.serving.schema import Served, StoredColumn
+from meterhouse.serving.snapshot import SqliteSnapshot, StoredTable, read
+from meterhouse.verify.report import Check
+from meterhouse.verify.subject import Subject
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["check_serving"]
+
+_FILE = "serving.db"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the store says of itself."""
+
+    served: Served
+    tables: Mapping[str, StoredTable]
+    problems: list[str]
+
+
+def check_serving(subject: Subject) -> Check:
+    """Compare every value of the serving store with the published gold tables."""
+    check = Check("serving", unit="rows")
+    published = subject.published
+    if published is None or subject.serving is None:
+        return check
+    try:
+        look = read(subject.root / _FILE, _look)
+    except UsageError:
+        check.fail("rebuildable", "serving store is missing or empty", file=_FILE)
+        return check
+    except MeterhouseError as error:
+        check.fail("rebuildable", error.what, file=_FILE)
+        return check
+    for problem in look.problems:
+        check.fail("rebuildable", f"serving store: {problem}", file=_FILE)
+    _check_epoch(check, published, look.served)
+    gold = {name for name in published.tables if name.startswith("gold.")}
+    check.expect(
+        ", ".join(sorted(gold)),
+        ", ".join(sorted(look.tables)),
+        "serving holds other tables than gold has",
+        file=_FILE,
+        severity="rebuildable",
+    )
+    for name in sorted(gold & look.tables.keys()):
+        _check_table(subject, check, published, look.tables[name])
+    return check
+
+
+def _look(snapshot: SqliteSnapshot) -> _Look:
+    return _Look(snapshot.served, snapshot.stored, snapshot.check())
+
+
+def _check_epoch(check: Check, published: Published, served: Served) -> None:
+    for what, expected, found in (
+        ("serving stands at another position than the lake", published.stamp, served.stamp),
+        ("serving has another time than the lake", published.ingest_ts, served.ingest_ts),
+        ("serving shows another epoch than the lake's", published.checksum[:16], served.epoch),
+        (
+            "serving has other details than the lake",
+            {"generation": published.generation, **published.details},
+            dict(served.details),
+        ),
+    ):
+        check.expect(expected, found, what, file=_FILE, severity="rebuildable")
+
+
+def _check_table(subject: Subject, check: Check, published: Published, stored: StoredTable) -> None:
+    schema = published.tables[stored.name].arrow_schema()
+    as_written = check.expect(
+        _described(schema, stored_columns(schema)),
+        _described(_schema(stored.arrow_schema), stored.columns),
+        "serving describes the columns of a table otherwise than the lake",
+        file=_FILE,
+        table=stored.name,
+        severity="rebuildable",
+    )
+    if as_written and stored.name not in subject.damaged:
+        _compare_rows(subject, check, published, stored)
+
+
+def _schema(text: str) -> pa.Schema | None:
+    import pyarrow as pa
+
+    try:
+        return schema_from_text(text)
+    except (ValueError, OSError, pa.ArrowException):
+        return None
+
+
+def _described(schema: pa.Schema | None, columns: Sequence[StoredColumn]) -> str:
+    """Return the columns in words; names of what lists hold differ between programs."""
+    if schema is None:
+        return "unreadable"
+    types = ", ".join(f"{item.name} {_type(item.type)}" for item in schema)
+    kept = ", ".join(f"{column.name} {column.kind} {column.storage}" for column in columns)
+    return f"{types}; kept as {kept}"
+
+
+def _type(data_type: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_list(data_type):
+        return f"list of {_type(data_type.value_type)}"
+    if pa.types.is_map(data_type):
+        return f"map of {_type(data_type.key_type)} to {_type(data_type.item_type)}"
+    return str(data_type)
+
+
+def _compare_rows(
+    subject: Subject, check: Check, published: Published, stored: StoredTable
+) -> None:
+    name = stored.name
+    assert subject.serving is not None
+    try:
+        rows = subject.serving.rows(name).read_all()
+        check.covered += rows.num_rows
+        check.expect(
+            stored.rows,
+            rows.num_rows,
+            "serving says it holds another number of rows than it does",
+            file=_FILE,
+            table=name,
+            severity="rebuildable",
+        )
+        lake = published.relation(name)
+        columns = ", ".join(f'"{column}"' for column in lake.schema.names)
+        with subject.engine.session({"lake": lake, "served": rows}) as session:
+            for what, side, one, other in (
+                ("serving lacks a row of the lake", "expected", "lake", "served"),
+                ("serving has a row that is not in the lake", "found", "served", "lake"),
+            ):
+                odd = session.query(
+                    f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other}"
+                )
+                for row in odd.slice(0, _SHOWN).to_pylist():
+                    where: dict[str, Any] = {side: _text(row)}
+                    check.fail("rebuildable", what, file=_FILE, table=name, **where)
+    except MeterhouseError as error:
+        check.fail("rebuildable", error.what, file=_FILE, table=name)
+
+
+def _text(row: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name}={format(value, 'f') if isinstance(value, Decimal) else value}"
+        for name, value in row.items()
+    )
