@@ -247,6 +247,7 @@ def test_a_locked_session_reads_its_files_and_nothing_else(tmp_path: Path) -> No
 
     with engine.session({"gold.spent": files}) as session:
         assert session.query("SELECT * FROM gold.spent").num_rows == 3
+        assert session.stream("SELECT * FROM gold.spent").read_all().num_rows == 3
         for sql in (
             f"SELECT * FROM read_parquet('{tmp_path}/other.parquet')",
             f"SELECT * FROM read_text('{tmp_path}/other.parquet')",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +21,7 @@ import meterhouse
 from meterhouse.clock import system_clock
 from meterhouse.engines.duckdb import DuckDBEngine
 from meterhouse.intake.contract import Contract
-from meterhouse.intake.contracts import load_contracts, parse_contract
+from meterhouse.intake.contracts import load_contract, load_contracts, parse_contract
 from meterhouse.lake.delta import DeltaTables
 from meterhouse.lake.published import Published, read_published
 from meterhouse.layers.batch import Batch, BatchReport
@@ -48,6 +50,12 @@ START = datetime(2025, 9, 1, tzinfo=UTC)
 
 def shipped_contracts() -> dict[str, Contract]:
     return load_contracts(CATALOG / "contracts")
+
+
+def few_contracts() -> dict[str, Contract]:
+    """Return an append, a snapshot and an upsert source: few tables are made quickly."""
+    wanted = ("customers_orgs", "support_tickets", "usage_events")
+    return {name: load_contract(CATALOG / f"contracts/{name}.yaml") for name in wanted}
 
 
 def judged_schema(contract: Contract) -> pa.Schema:
@@ -125,6 +133,12 @@ class House:
         self.lake = DeltaTables(self.root / "lake", self.keep, system_clock)
         self._attempts = count(1)
 
+    def copy(self, root: Path) -> House:
+        """Return the same project in another folder, its serving store too."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        serving = copy.deepcopy(self.serving)
+        return House(root, self.models, dict(self.contracts), serving=serving)
+
     def close(self) -> None:
         self.state.close()
         self.engine.close()
@@ -146,9 +160,7 @@ class House:
             {**technical, "ingest_ts": taken_at, "row_number": n, "source_line": n + 1, **row}
             for n, row in enumerate(rows)
         ]
-        return self.take_table(
-            source, pa.Table.from_pylist(listed, schema=judged_schema(contract))
-        )
+        return self.take_table(source, pa.Table.from_pylist(listed, schema=judged_schema(contract)))
 
     def take_table(self, source: str, table: pa.Table) -> Entry:
         """Add an entry whose judged rows are ``table``."""
@@ -214,6 +226,35 @@ class House:
     def everything(self) -> dict[str, list[dict[str, Any]]]:
         """Return all published tables."""
         return {name: self.read(name) for name in self.published().tables}
+
+
+def filled(house: House) -> House:
+    """Add an entry of each source: one accepted event of org-1, one held."""
+    house.take("customers_orgs", org(1), org(2))
+    house.take("usage_events", event(1), event(2, verdict="quarantined", invalid_reason="other"))
+    house.take("support_tickets", ticket(1))
+    return house
+
+
+def costs(house: House) -> dict[str, tuple[Decimal, int]]:
+    """Return gold.costs as organisation → (cost, events); one day only."""
+    return {
+        row["org_id"]: (row["cost_usd"], row["event_count"]) for row in house.read("gold.costs")
+    }
+
+
+def contents_of(house: House) -> dict[str, list[str]]:
+    """Return all tables by value, rows in one order."""
+    return {
+        name: sorted(json.dumps(row, default=str, sort_keys=True) for row in rows)
+        for name, rows in house.everything().items()
+    }
+
+
+def files_of(house: House) -> list[str]:
+    """Return every file below lake/."""
+    lake = house.root / "lake"
+    return sorted(str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file())
 
 
 def with_contract(contract: Contract, old: str, new: str) -> Contract:

@@ -20,7 +20,7 @@ from meterhouse.log.ingest import Ingest, IngestReport
 from meterhouse.log.state import State
 from meterhouse.ports import Blobs, Clock
 from meterhouse.scaffold import SHIPPED
-from meterhouse.sources.files import discover
+from meterhouse.sources.files import Discovery, discover
 from meterhouse.storage.folder import FolderBlobs
 from meterhouse.testing import FixedClock
 
@@ -70,9 +70,14 @@ class House:
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
         return path
 
-    def ingest(self, *paths: Path, source: str | None = None) -> IngestReport:
-        found = discover(list(paths) or [self.inbox], self.contracts, source, project=self.root)
+    def found(self) -> Discovery:
+        """What lies in the inbox now."""
+        found = discover([self.inbox], self.contracts, project=self.root)
         assert found.problems == []
+        return found
+
+    def ingest(self, found: Discovery | None = None) -> IngestReport:
+        found = found or self.found()
         assert self.blobs is not None
         run = Ingest(
             self.blobs,

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse.models.anomaly import with_anomalies
@@ -63,6 +63,7 @@ def test_scores_do_not_depend_on_the_size_of_the_amounts(scale: str) -> None:
     assert row["mad_score"] == Decimal("58.6815")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(10**6), 10**20), min_size=1, max_size=40))
 def test_flags_and_scores_equal_those_of_fractions(nanos: list[int]) -> None:
     costs = [str(Decimal(one) * Decimal("0.000000001")) for one in nanos]

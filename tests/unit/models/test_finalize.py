@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse.models.exact import decimals, units
@@ -84,6 +84,7 @@ def test_one_large_row_does_not_change_the_others(model: Model) -> None:
     assert prices(model, ("1", 3000), large)[1] == Decimal("12345678901234.567890")
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -105,6 +106,7 @@ def test_ratios_equal_those_of_python_fractions(
     assert [None if one is None else int(one.scaleb(6)) for one in found] == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(-(10**37), 10**37)))
 def test_units_and_decimals_are_each_others_inverse(values: list[int | None]) -> None:
     exact = Context(prec=60, rounding=ROUND_HALF_EVEN)
