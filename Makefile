@@ -33,13 +33,13 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 docs: $(STAMP)
-	$(BIN)/python -m tests.docs_pages
+	PYTHONPATH=tools $(BIN)/python -m docs_pages
 
 bench: $(STAMP)
 	$(BIN)/python bench/whole_path.py

@@ -34,6 +34,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    cases = sum(
+        value
+        for report in terminalreporter.stats.get("passed", [])
+        for name, value in report.user_properties
+        if name == "damage cases"
+    )
+    if cases:
+        terminalreporter.write_line(f"{cases} cases of damage, each found and named")
     if find_sample() is None:
         terminalreporter.write_line(
             "no sample delivery: tests marked `sample` are deselected"

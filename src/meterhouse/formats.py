@@ -31,6 +31,7 @@ __all__ = [
     "RowsChunk",
     "decimal_text",
     "native",
+    "refuse_twins",
     "text",
     "timestamp_text",
     "write",

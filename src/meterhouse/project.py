@@ -110,7 +110,7 @@ class Project:
     """One project folder. Opening it reads nothing but its settings.
 
     Every method sees the log as it is when it is called; results are Arrow tables with the
-    columns of docs/tables.md: money DECIMAL(38,9), days and times UTC, NULL for unknown.
+    columns of docs/data-dictionary.md: money DECIMAL(38,9), days and times UTC, NULL for unknown.
     """
 
     def __init__(self, root: Path, settings: Settings, clock: Clock) -> None:
@@ -418,6 +418,11 @@ class Project:
         if (self.root / "log").exists():
             path = self.root / "index" / "state.db"
             state = _opened(opening, "index/state.db", lambda: State.open(path, create=False))
+        if state is not None and (problems := state.check()):
+            for problem in problems:
+                opening.fail("rebuildable", f"state view: {problem}", file="index/state.db")
+            state.close()
+            state = None
         published = _opened(opening, PUBLISHED, self.published)
         reported = any(found.file == PUBLISHED for found in opening.findings)
         if published is None and not reported and (self.root / "serving.db").exists():

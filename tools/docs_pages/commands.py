@@ -54,9 +54,9 @@ def _option(parameter: click.Parameter, context: click.Context) -> tuple[str, ..
     if not parameter.is_flag:
         spelled += " " + parameter.make_metavar(context)
     given = parameter.get_default(context)
-    shown = "" if parameter.is_flag or given in (None, "", ()) else f"`{given}`"
-    if isinstance(parameter.type, click.DateTime) and shown:
-        shown = f"`{str(given)[:10]}`"
+    shown = code(str(given)) if isinstance(given, str | int | float) else ""
+    if parameter.is_flag:
+        shown = ""
     return (cell(code(spelled)), shown, cell(parameter.help or ""))
 
 

@@ -216,11 +216,15 @@ def _entry(name: str, member: Callable[..., object]) -> str:
 def _signature(member: Callable[..., object]) -> str:
     """Return the signature on one line, types as they are written."""
     found = inspect.signature(member)
-    shown, kinds = [], [parameter.kind for parameter in found.parameters.values()]
+    kinds = [parameter.kind for parameter in found.parameters.values()]
+    shown: list[str] = []
     for name, parameter in found.parameters.items():
         if name == "self":
             continue
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+        stars: dict[object, str] = {
+            parameter.VAR_POSITIONAL: "*",
+            parameter.VAR_KEYWORD: "**",
+        }
         if parameter.kind == parameter.KEYWORD_ONLY and "*" not in "".join(shown):
             shown.append("*")
         text = f"{stars.get(parameter.kind, '')}{name}: {parameter.annotation}"

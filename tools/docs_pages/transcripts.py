@@ -1,7 +1,8 @@
 """Commands and Python that pages show: run in order, and told with what they print.
 
 A fenced block under ``<!-- run -->`` is run: ``console`` blocks line by line (``$ ``) in a
-shell, ``pycon`` blocks in one interpreter. All pages share one folder, which begins empty;
+shell, ``pycon`` blocks in one interpreter. A block under ``<!-- file: PATH -->`` is written
+there. All pages share one folder, which begins empty;
 the README makes the project that the others go on with. A command that fails where its
 block does not say ``<!-- run: exit N -->`` is an error of the page.
 """
@@ -33,12 +34,14 @@ PAGES: Final = (
 """Pages with blocks to run, in the order of running them."""
 
 _BLOCK: Final = re.compile(
-    r"^<!-- run(?:: exit (?P<exit>\d+))? -->\n```(?P<kind>console|pycon)\n(?P<body>.*?)^```$",
+    r"^<!-- (?:run(?:: exit (?P<exit>\d+))?|file: (?P<file>[^\n]+)) -->\n"
+    r"```(?P<kind>\w+)\n(?P<body>.*?)^```$",
     re.M | re.S,
 )
 _CHANGING: Final = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), "<time>"),
     (re.compile(r"\b\d+ (s|min|h|days) ago"), "<age> ago"),
+    (re.compile(r'"age_s":\d+'), '"age_s":<age>'),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "<hash>"),
     (re.compile(r"[\d,]+ +bytes"), "<size> bytes"),
     (re.compile(r"[\d,]+ +files"), "<count> files"),
@@ -78,7 +81,10 @@ class _Stage:
         self._names: dict[str, Any] = {"__name__": "__console__"}
 
     def block(self, match: re.Match[str]) -> str:
-        """Run one block and return it with its output."""
+        """Run one block and return it with its output; a file is put where it belongs."""
+        if match["file"]:
+            (self._cwd / match["file"]).write_text(match["body"], "utf-8")
+            return match[0]
         body, wanted = match["body"], int(match["exit"] or 0)
         told = self._console(body, wanted) if match["kind"] == "console" else self._pycon(body)
         told = told.replace(str(self._root), "…")

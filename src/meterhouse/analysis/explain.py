@@ -27,7 +27,7 @@ from meterhouse.ports import Engine, ParquetFiles, Session
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BESIDE", "Beside", "Explained", "Part", "explain"]
+__all__ = ["BESIDE", "Beside", "Explained", "Lake", "Part", "explain"]
 
 BESIDE: Final = ("quarantined", "duplicate", "superseded")
 _EXACT: Final = Context(prec=80)

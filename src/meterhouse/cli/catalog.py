@@ -33,14 +33,14 @@ def catalog() -> None:
 @click.option("--names", is_flag=True, help="Only the files, not their lines.")
 @click.pass_obj
 def diff(option: str | None, names: bool) -> None:
-    r"""Show how the project's contracts and models differ from the shipped ones.
+    """Show how the project's contracts and models differ from the shipped ones.
 
     The word before each file says what `meterhouse catalog update` would do with it.
 
     \b
     Example:
       meterhouse catalog diff --names
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.scaffold import catalog_diff
 
     differences = catalog_diff(find_project(option, os.environ, Path.cwd()))
@@ -56,7 +56,7 @@ def diff(option: str | None, names: bool) -> None:
 @catalog.command()
 @click.pass_obj
 def update(option: str | None) -> None:
-    r"""Bring newer shipped contracts and models into the project, by three-way merge.
+    """Bring newer shipped contracts and models into the project, by three-way merge.
 
     Your own changes stay. Where both sides changed the same lines, your file is left as it
     is and the shipped one is put beside it with the ending .new. Safe to repeat.
@@ -64,7 +64,7 @@ def update(option: str | None) -> None:
     \b
     Example:
       meterhouse catalog update && meterhouse contract check && meterhouse test
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.scaffold import catalog_update
 
     differences = catalog_update(find_project(option, os.environ, Path.cwd()))

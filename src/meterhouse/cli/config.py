@@ -23,14 +23,14 @@ __all__ = ["config"]
 )
 @click.pass_obj
 def config(option: str | None, form: str) -> None:
-    r"""Show every setting: its value, and where that came from.
+    """Show every setting: its value, and where that came from.
 
     The file meterhouse.toml, then the environment, then options: the last one wins.
 
     \b
     Example:
       METERHOUSE_ENGINE_THREADS=4 meterhouse config
-    """
+    """  # noqa: D301 - click wants the backspace itself
     project = find_project(option, os.environ, Path.cwd())
     origins = load_settings(project, os.environ).origins
     if form == "json":

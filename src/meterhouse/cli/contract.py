@@ -21,14 +21,14 @@ def contract() -> None:
 @click.pass_obj
 @click.pass_context
 def check(ctx: click.Context, option: str | None) -> None:
-    r"""Check every contract of the project, and its SQL against the engine.
+    """Check every contract of the project, and its SQL against the engine.
 
     Each mistake is named with file, line and column; exit 2 when there is one.
 
     \b
     Example:
       meterhouse contract check
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from tempfile import TemporaryDirectory
 
     from meterhouse.engines.duckdb import DuckDBEngine
@@ -59,7 +59,7 @@ def check(ctx: click.Context, option: str | None) -> None:
     "--output", type=click.Path(path_type=Path), help="Write it there, unless the file exists."
 )
 def infer(file: Path, source: str, output: Path | None) -> None:
-    r"""Draft a contract from FILE, a delivery of yours (CSV or JSONL, also .gz and .zst).
+    """Draft a contract from FILE, a delivery of yours (CSV or JSONL, also .gz and .zst).
 
     Types are guessed from the values, exactly. What they can't tell is a comment with
     DECIDE. When NAME is a shipped source, its contract is taken and your field names are
@@ -68,7 +68,7 @@ def infer(file: Path, source: str, output: Path | None) -> None:
     \b
     Example:
       meterhouse contract infer deliveries/usage-2025-07.jsonl.gz --source usage_events
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.errors import UsageError
     from meterhouse.intake.infer import infer as draft
 

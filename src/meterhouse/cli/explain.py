@@ -38,12 +38,12 @@ __all__ = ["explain", "print_explained"]
 )
 @click.pass_obj
 def explain(option: str | None, table: str, key: tuple[str, ...], limit: int, form: str) -> int:
-    r"""Show the records that add up to one row of TABLE, and what stands beside it.
+    """Show the records that add up to one row of TABLE, and what stands beside it.
 
     \b
     Example:
       meterhouse explain gold.finops_by_org_day org_id=org_0001 usage_date=2025-08-01
-    """
+    """  # noqa: D301 - click wants the backspace itself
     wanted = dict(_pair(text) for text in key)
     from meterhouse.project import open_project
 

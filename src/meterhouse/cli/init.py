@@ -14,7 +14,7 @@ __all__ = ["init"]
 @click.command()
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    r"""Make a project in DIR (the current folder when it is left out).
+    """Make a project in DIR (the current folder when it is left out).
 
     Writes the settings, the shipped contracts and models, and an inbox. What is in that
     folder is what runs: change it as you like. Nothing that exists is written over.
@@ -22,7 +22,7 @@ def init(directory: Path) -> None:
     \b
     Example:
       meterhouse init usage && cd usage
-    """
+    """  # noqa: D301 - click wants the backspace itself
     made = scaffold.init(directory)
     click.echo(f"made a project in {directory}")
     for name in made:

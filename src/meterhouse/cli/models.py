@@ -35,7 +35,7 @@ def loaded(option: str | None) -> tuple[Path, Models, Mapping[str, pa.Schema]]:
 @click.pass_obj
 @click.pass_context
 def models(ctx: click.Context, option: str | None) -> None:
-    r"""List, explain, lint and draw the models.
+    """List, explain, lint and draw the models.
 
     Without a command: every model with its kind, its grain and what it is. A model is
     one SQL file below models/silver or models/gold; adding a file adds a table.
@@ -43,7 +43,7 @@ def models(ctx: click.Context, option: str | None) -> None:
     \b
     Example:
       meterhouse models
-    """
+    """  # noqa: D301 - click wants the backspace itself
     if ctx.invoked_subcommand is not None:
         return
     _, found, _ = loaded(option)
@@ -62,12 +62,12 @@ def models(ctx: click.Context, option: str | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def show(option: str | None, name: str) -> None:
-    r"""Explain model NAME: what it is, its columns, what it reads and feeds, its SQL.
+    """Explain model NAME: what it is, its columns, what it reads and feeds, its SQL.
 
     \b
     Example:
       meterhouse models show gold.revenue_by_org_month
-    """
+    """  # noqa: D301 - click wants the backspace itself
     _, found, _ = loaded(option)
     model = _valid(found, name)
     click.echo(f"{model.name}: {model.description}\n")
@@ -123,12 +123,12 @@ def _facts(found: Models, model: Model) -> dict[str, str]:
 )
 @click.pass_obj
 def graph(option: str | None, names: tuple[str, ...], format_: str) -> None:
-    r"""Draw what reads what, for NAMES and all they need, or for every model.
+    """Draw what reads what, for NAMES and all they need, or for every model.
 
     \b
     Example:
       meterhouse models graph gold.cost_anomaly_mart --format dot | dot -Tsvg > lineage.svg
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.models.lineage import dot, mermaid
 
     _, found, _ = loaded(option)
@@ -140,7 +140,7 @@ def graph(option: str | None, names: tuple[str, ...], format_: str) -> None:
 @click.pass_obj
 @click.pass_context
 def lint(ctx: click.Context, option: str | None) -> None:
-    r"""Check every model: its header, its SQL, its audits, and all of it against the engine.
+    """Check every model: its header, its SQL, its audits, and all of it against the engine.
 
     Nothing is read or computed. Each mistake is named with file and line; exit 2 when
     there is one.
@@ -148,7 +148,7 @@ def lint(ctx: click.Context, option: str | None) -> None:
     \b
     Example:
       meterhouse models lint
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from tempfile import TemporaryDirectory
 
     from meterhouse.engines.duckdb import DuckDBEngine

@@ -32,12 +32,12 @@ __all__ = ["print_held", "quarantine"]
 )
 @click.pass_context
 def quarantine(ctx: click.Context, form: str) -> None:
-    r"""Count what is held, by source and reason, with its money.
+    """Count what is held, by source and reason, with its money.
 
     \b
     Example:
       meterhouse quarantine show --reason unit_missing --limit 3
-    """
+    """  # noqa: D301 - click wants the backspace itself
     if ctx.invoked_subcommand is not None:
         return
     from meterhouse.project import open_project
@@ -94,7 +94,14 @@ def _body(group: HeldGroup) -> dict[str, Any]:
 @quarantine.command()
 @click.option("--source", default="", metavar="NAME", help="Only of this source.")
 @click.option("--reason", default="", metavar="RULE", help="Only with this first broken rule.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Only the first N records.",
+)
 @click.option("--raw", is_flag=True, help="The bytes as they landed, one record after the other.")
 @click.pass_obj
 def show(option: str | None, source: str, reason: str, limit: int, raw: bool) -> None:

@@ -35,7 +35,7 @@ _STEPS = (
 def reconcile(
     option: str | None, org: str | None, format_: str | None, output: Path | None
 ) -> None:
-    r"""Lead from what was metered to what was invoiced, in USD, and name the rest.
+    """Lead from what was metered to what was invoiced, in USD, and name the rest.
 
     As a table it prints the identity over everything; the other formats give it by
     organisation and month.
@@ -43,7 +43,7 @@ def reconcile(
     \b
     Example:
       meterhouse reconcile --format csv > reconciliation.csv
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from meterhouse.arrow_text import chunks_of, columns_of
     from meterhouse.formats import decimal_text
     from meterhouse.project import open_project

@@ -15,8 +15,8 @@ SHARE = click.FloatRange(0, 1)
 @click.command()
 @click.argument("directory", type=click.Path(), metavar="DIR")
 @click.option("--events", type=int, default=43_200, show_default=True, help="Lines of usage.")
-@click.option("--orgs", type=int, default=80, show_default=True)
-@click.option("--days", type=int, default=60, show_default=True)
+@click.option("--orgs", type=int, default=80, show_default=True, help="Organisations.")
+@click.option("--days", type=int, default=60, show_default=True, help="Days of usage.")
 @click.option(
     "--start",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -46,6 +46,7 @@ SHARE = click.FloatRange(0, 1)
     type=click.Choice(["jsonl", "jsonl.gz"]),
     default="jsonl",
     show_default=True,
+    help="Of the files of usage.",
 )
 @click.option("--files", type=int, default=120, show_default=True, help="Files of usage.")
 def synth(directory: str, start: datetime, format_: str, **numbers: object) -> None:
@@ -62,7 +63,12 @@ def synth(directory: str, start: datetime, format_: str, **numbers: object) -> N
     from meterhouse.synth import Options, generate
 
     options = Options(start=start.date(), format=format_, **numbers)  # type: ignore[arg-type]
-    with click.progressbar(length=options.events, label="usage events", file=sys.stderr) as bar:
+    with click.progressbar(
+        length=options.events,
+        label="usage events",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    ) as bar:
 
         def show(lines: int) -> None:
             bar.update(lines - bar.pos)

@@ -17,14 +17,14 @@ __all__ = ["test"]
 @click.pass_obj
 @click.pass_context
 def test(ctx: click.Context, option: str | None, name: str | None) -> None:
-    r"""Run the given/expect tests in models/tests, or those of NAME (a model, part of a test).
+    """Run the given/expect tests in models/tests, or those of NAME (a model, part of a test).
 
     Each runs on tables of its own; the project's data is not read. Exit 1 when one fails.
 
     \b
     Example:
       meterhouse test gold.revenue_by_org_month
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from tempfile import TemporaryDirectory
 
     from meterhouse.cli.models import loaded

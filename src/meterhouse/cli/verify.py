@@ -35,7 +35,7 @@ _SHOWN = 20
 )
 @click.pass_obj
 def verify(option: str | None, quick: bool, since: int, expect: str | None, form: str) -> int:
-    r"""Re-derive the ledger from the landed bytes and check every view against it.
+    """Re-derive the ledger from the landed bytes and check every view against it.
 
     Exit 0: everything holds. Exit 1: something does not, and is named; when only views are
     damaged the verdict is "rebuildable", and `meterhouse rebuild` restores them.
@@ -43,7 +43,7 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
     \b
     Example:
       meterhouse verify --expect 128:9c1f0a
-    """
+    """  # noqa: D301 - click wants the backspace itself
     anchor = _anchor(expect)
     from meterhouse.cli.progress import progress
     from meterhouse.project import open_project

@@ -11,7 +11,7 @@ from meterhouse.intake.document import Value
 from meterhouse.intake.expression import expression_columns
 from meterhouse.names import CHECKS
 
-__all__ = ["check_rules", "read_rules"]
+__all__ = ["CHECK_SEVERITIES", "LOOKED_AT", "check_rules", "read_rules"]
 
 KEYS: Final = ("name", "holds", "check", "columns", "severity", "because", "repair")
 CHECK_SEVERITIES: Final = ("quarantine", "stop")

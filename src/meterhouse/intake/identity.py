@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meterhouse.intake.jsontext import canonical, read_value
+from meterhouse.intake.contract import ColumnType
+from meterhouse.intake.jsontext import Number, canonical, read_value
+from meterhouse.intake.values import ARROW_TYPES, exact, exact_array
 
 __all__ = ["Hashes", "bytes_hash", "key_hash", "payload_hash"]
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 
 _NOT_PAYLOAD: Final = frozenset({"source_line", "problems", "payload_hash"})
-_JSON_COLUMNS: Final = frozenset({"extra", "unreadable"})
+_OBJECTS: Final = frozenset({"extra", "unreadable"})
+"""JSON objects of delivered values, by field."""
+
+_read_number = exact("decimal")
 
 _LONG = 64
 """Bytes of a text beyond which it is hashed on its own, not word by word."""
@@ -87,36 +92,60 @@ def _ascii(value: Any) -> bytes | None:
     return None if value is None else str(value).encode("ascii")
 
 
-def payload_hash(rows: pa.Table, json_columns: Sequence[str] = ()) -> Hashes:
+def payload_hash(
+    rows: pa.Table, json_columns: Sequence[str] = (), fields: Mapping[str, str] | None = None
+) -> Hashes:
     """Return a hash of what each row says, shape (n,).
 
     Equal for equal payloads however they were written: numbers by value, NULL as absent,
-    JSON (``extra``, ``unreadable`` and ``json_columns``) with keys sorted. Which line a row is
-    from and what is wrong with it are not part of it. Not a secure hash: it is compared
-    between rows of one key only.
+    JSON (``extra``, ``unreadable`` and ``json_columns``) with keys sorted. A field counts the
+    same whether it is a column or undeclared (in ``extra``), as long as its JSON type says
+    what the column's type says: so a copy is known as one after a field was declared. Which
+    line a row is from and what is wrong with it are not part of it. Not a secure hash: it
+    is compared between rows of one key only.
+
+    Args:
+        rows: Parsed records.
+        json_columns: Columns that hold JSON text.
+        fields: Column to the delivered field that feeds it, where they differ.
     """
-    json_names = _JSON_COLUMNS.union(json_columns)
-    parts = [
-        _batch_hash(batch, json_names)
-        for batch in rows.drop_columns(
-            list(_NOT_PAYLOAD.intersection(rows.column_names))
-        ).to_batches()
-    ]
+    hashed = _one_column_a_field(rows.schema, fields or {})
+    json_names = frozenset(json_columns)
+    parts = [_batch_hash(batch, hashed, json_names) for batch in rows.select(hashed).to_batches()]
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
-def _batch_hash(batch: pa.RecordBatch, json_names: frozenset[str]) -> Hashes:
+def _one_column_a_field(schema: pa.Schema, fields: Mapping[str, str]) -> dict[str, str]:
+    """Return column to field, one for each field: text before what was read from it."""
+    chosen: dict[str, str] = {}
+    for item in schema:
+        field = fields.get(item.name, item.name)
+        if item.name not in (*_NOT_PAYLOAD, *_OBJECTS) and (
+            field not in chosen
+            or (pa.types.is_string(item.type) and schema.field(chosen[field]).type != item.type)
+        ):
+            chosen[field] = item.name
+    objects = {name: "" for name in schema.names if name in _OBJECTS}
+    return {column: field for field, column in chosen.items()} | objects
+
+
+def _batch_hash(
+    batch: pa.RecordBatch, fields: Mapping[str, str], json_names: frozenset[str]
+) -> Hashes:
     total = np.zeros(batch.num_rows, np.uint64)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if column.null_count == len(column):
             continue
-        seed = np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint64)
-        distinct = column.dictionary_encode() if name in json_names else _repeating(column)
+        seed = _seed(fields[name], "json" if name in json_names else _kind(column.type))
+        encoded = name in json_names or name in _OBJECTS
+        distinct = column.dictionary_encode() if encoded else _repeating(column)
         if distinct is None:
             hashes = _mixed(_column_hashes(column) ^ seed)
         else:
             codes = pc.fill_null(distinct.indices, 0).to_numpy()
-            if name in json_names:
+            if name in _OBJECTS:
+                hashes = _object_hashes(distinct.dictionary)[codes]
+            elif encoded:
                 hashes = _json_hashes(distinct.dictionary, seed)[codes]
             else:
                 hashes = _mixed(_word_hashes(distinct.dictionary) ^ seed)[codes]
@@ -124,6 +153,58 @@ def _batch_hash(batch: pa.RecordBatch, json_names: frozenset[str]) -> Hashes:
             hashes[column.is_null().to_numpy(zero_copy_only=False)] = 0
         total += hashes
     return _mixed(total)
+
+
+def _kind(type_: pa.DataType) -> str:
+    """Return which values may be equal: "", 0 and false are not, 7 and 7.0 are."""
+    if pa.types.is_string(type_):
+        return "text"
+    if pa.types.is_boolean(type_):
+        return "boolean"
+    return "time" if pa.types.is_temporal(type_) else "decimal"
+
+
+def _seed(field: str, kind: str) -> Hashes:
+    return np.frombuffer(_digest(f"{kind}:{field}".encode()), np.uint64)
+
+
+def _object_hashes(texts: pa.StringArray) -> Hashes:
+    """Return for each JSON object the sum over its fields, hashed as columns of them would be."""
+    totals = np.zeros(len(texts), np.uint64)
+    members: dict[str, tuple[list[int], list[str], list[Any]]] = {}
+    for place, text in enumerate(texts.to_pylist()):
+        for field, value in read_value(text.encode("utf-8")).items():
+            kind, told = _told(value)
+            places, names, values = members.setdefault(kind, ([], [], []))
+            places.append(place)
+            names.append(field)
+            values.append(told)
+    for kind, (places, names, values) in members.items():
+        seeds = {name: _seed(name, kind)[0] for name in set(names)}
+        hashes = _member_hashes(kind, values) ^ np.array([seeds[name] for name in names])
+        hashes = _mixed(hashes)
+        if kind == "json":
+            hashes[[value == "{}" for value in values]] = 0  # as absent, see _json_hashes
+        np.add.at(totals, places, hashes)
+    return totals
+
+
+def _told(value: Any) -> tuple[str, Any]:
+    """Return the type of a column that would say the same, and the value as it would have it."""
+    if value is None:
+        return "json", "{}"
+    if isinstance(value, bool):
+        return "boolean", value
+    if isinstance(value, Number):
+        unscaled, _ = _read_number(value)
+        return ("json", canonical(value)) if unscaled is None else ("decimal", unscaled)
+    return ("text", value) if isinstance(value, str) else ("json", canonical(value))
+
+
+def _member_hashes(kind: str, values: list[Any]) -> Hashes:
+    if kind == "json":
+        return np.frombuffer(b"".join(_digest(text.encode()) for text in values), np.uint64)
+    return _column_hashes(exact_array(cast(ColumnType, kind), values))
 
 
 def _repeating(column: pa.Array) -> pa.DictionaryArray | None:
@@ -137,6 +218,8 @@ def _repeating(column: pa.Array) -> pa.DictionaryArray | None:
 
 def _column_hashes(column: pa.Array) -> Hashes:
     """Return a fresh array of hashes of values; those under NULL mean nothing."""
+    if pa.types.is_int64(column.type):
+        column = column.cast(ARROW_TYPES["decimal"])  # 1 and 1.0 are one number
     kind = column.type
     if pa.types.is_string(kind):
         return _word_hashes(column)

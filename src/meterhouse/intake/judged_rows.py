@@ -16,7 +16,7 @@ from meterhouse.intake.parse import Parsed
 from meterhouse.intake.values import ARROW_TYPES
 from meterhouse.names import REMOVED
 
-__all__ = ["Decided", "judged_schema", "judged_table"]
+__all__ = ["Decided", "judged_schema", "judged_table", "removed_rows"]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

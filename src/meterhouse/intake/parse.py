@@ -140,7 +140,8 @@ def parse(
         tables.extend(rows.read(spans.only(lo, hi), classes[lo:hi]))
     table = pa.concat_tables(tables)
     json_columns = [column.name for column in contract.columns if column.type == "json"]
-    hashes = payload_hash(table, json_columns)
+    fields = {column.name: column.source for column in contract.columns}
+    hashes = payload_hash(table, json_columns, fields)
     rows_table = table.append_column("payload_hash", pa.array(hashes, pa.uint64()))
     return Parsed(rows_table, spans, head)
 

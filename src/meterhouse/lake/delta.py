@@ -34,6 +34,9 @@ __all__ = ["Contents", "DeltaTables"]
 CHECKPOINT_EVERY: Final = 10
 """Commits between two checkpoints."""
 
+_LAST: Final = "_last_checkpoint"
+"""The one file of a Delta log that is replaced."""
+
 _LOG_NAME = re.compile(r"(\d{20})\.(?:json|checkpoint(?:\.\d+\.\d+)?\.parquet)\Z")
 _REBUILD: Final = "make the lake anew from the log: meterhouse rebuild"
 
@@ -125,15 +128,28 @@ class DeltaTables:
             self._sync(name, before)
         return before + commits
 
-    def log_files(self, name: str, version: int) -> tuple[LogFile, ...]:
-        """Return the files of the Delta log of ``name`` up to ``version``, with hashes."""
+    def log_files(
+        self, name: str, version: int, known: Sequence[LogFile] = ()
+    ) -> tuple[LogFile, ...]:
+        """Return the files of the Delta log of ``name`` up to ``version``, with hashes.
+
+        Args:
+            name: The table.
+            version: Its version.
+            known: What was returned for an earlier version. These files never change, so
+                their hashes stand: a new one would make damage look as if it was meant.
+        """
+        hashes = {file.path: file for file in known}
         found = []
         for path in sorted(self._log(name).iterdir()):
             match = _LOG_NAME.match(path.name)
-            if (match is None or int(match[1]) > version) and path.name != "_last_checkpoint":
+            if (match is None or int(match[1]) > version) and path.name != _LAST:
                 continue
             relative = f"{_folder(name)}/_delta_log/{path.name}"
-            found.append(LogFile(relative, path.stat().st_size, sha256_of(path)))
+            if relative in hashes and path.name != _LAST:
+                found.append(hashes[relative])
+            else:
+                found.append(LogFile(relative, path.stat().st_size, sha256_of(path)))
         return tuple(found)
 
     def tidy(self, name: str, version: int, keep: frozenset[str]) -> int:
@@ -305,7 +321,7 @@ class DeltaTables:
         log = self._log(name)
         for path in log.iterdir():
             match = _LOG_NAME.match(path.name)
-            if path.name == "_last_checkpoint" or (match is not None and int(match[1]) > after):
+            if path.name == _LAST or (match is not None and int(match[1]) > after):
                 _sync(path)
         _sync(log)
 

@@ -135,8 +135,7 @@ class Batch:
             self.blobs, self.state, self.contracts, self.engine, draft, stamp.position, full
         )
         bronze.write()
-        shas = {name: table.model for name, table in before.tables.items()} if before else {}
-        steps = plan(self.models, shas, bronze.changes, full=full)
+        steps = plan(self.models, _computed_by(before), bronze.changes, full=full)
         progress("silver and gold")
         stage = ModelStage(
             self.models,
@@ -209,8 +208,7 @@ class Batch:
             "meterhouse.generation": str(generation),
         }
         tables = {
-            name: self._commit(table, draft.before, note)
-            for name, table in sorted(draft.tables.items())
+            name: self._commit(table, draft, note) for name, table in sorted(draft.tables.items())
         }
         published = Published(
             stamp=stamp,
@@ -225,14 +223,15 @@ class Batch:
         write_published(self.blobs, published)
         return published
 
-    def _commit(
-        self, table: DraftTable, before: Published | None, note: Mapping[str, str]
-    ) -> PublishedTable:
+    def _commit(self, table: DraftTable, draft: Draft, note: Mapping[str, str]) -> PublishedTable:
         """Commit one table to its Delta log, unless that holds just this already."""
         name = table.shape.name
-        old = before.tables.get(name) if before is not None else None
+        old = draft.before.tables.get(name) if draft.before is not None else None
         if table.kept and old is not None and not self.lake.ahead_of(name, old.version):
             return old
+        if table.kept:
+            # A crash left another state in the Delta log, or a part of the lake is gone.
+            draft.relation(name)
         contents = Contents(
             table.shape.schema,
             table.shape.partition_by,
@@ -250,7 +249,7 @@ class Batch:
             schema=encoded_schema(table.shape.schema),
             partition_by=table.shape.partition_by,
             files=table.files,
-            log=self.lake.log_files(name, version),
+            log=self.lake.log_files(name, version, old.log if old is not None else ()),
         )
 
     def _serve(self, published: Published, progress: Callable[[str], None]) -> bool:
@@ -287,6 +286,16 @@ class Batch:
             if not table.kept:
                 self.lake.tidy(name, published.tables[name].version, keep)
         self.lake.drop_all_but(published.tables)
+
+
+def _computed_by(before: Published | None) -> dict[str, str]:
+    """Return name → hash of what computed a published table, "" for one left behind."""
+    if before is None:
+        return {}
+    # A table that was kept while its model was not valid lacks rows of earlier batches: it
+    # must not be merged into, even when the very same text is back.
+    behind = before.details.get("stale", {})
+    return {name: "" if name in behind else one.model for name, one in before.tables.items()}
 
 
 def _generation(before: Published | None, stamp: Stamp, restated: bool) -> int:

@@ -330,12 +330,16 @@ class State:
         return self._rows(Taken, "position > ?", (after,), order="position, rowid")
 
     def check(self) -> list[str]:
-        """Return what SQLite finds wrong with the file; empty when nothing is."""
+        """Return what is wrong with the file: SQLite's findings, and values of other types."""
         try:
             found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
+            problems = [] if found == ["ok"] else found
+            for kind, table in _TABLES.items():
+                for row in self._db.execute(f"SELECT {_names(kind)} FROM {table}"):
+                    problems += _odd_types(kind, table, row)
         except sqlite3.Error as error:
             return [str(error)]
-        return [] if found == ["ok"] else found
+        return problems
 
     def _committed(self) -> Stamp:
         try:
@@ -379,6 +383,15 @@ _REBUILD = "make it anew from the log: meterhouse rebuild"
 
 def _names(kind: type[Any]) -> str:
     return ", ".join(field.name for field in fields(kind))
+
+
+def _odd_types(kind: type[Any], table: str, row: Sequence[object]) -> list[str]:
+    """SQLite keeps any type in any column: a damaged page may give another one."""
+    return [
+        f"column {field.name} of {table} holds {type(value).__name__}"
+        for field, value in zip(fields(kind), row, strict=True)
+        if not isinstance(value, str if field.type == "str" else int)
+    ]
 
 
 def _with_flags(taken: Taken) -> Taken:

@@ -152,13 +152,14 @@ def models_of(texts: Mapping[str, tuple[str, str]], sources: Mapping[str, pa.Sch
     failed = (set(texts) - set(drafts)) | (set(drafts) - set(order))
     for name in order:
         draft = drafts[name]
-        found = _missing(draft, known, failed) or _complaints(draft, built, known)
+        found = _missing(draft, known, failed) or _complaints(draft, built, known, set(texts))
         if found:
             problems += found
             failed.add(name)
             continue
         built[name] = _model(draft, built, known)
         known[name] = tuple(column.name for column in built[name].columns)
+    problems += _without_audited(drafts, built, known)
     return Models(built, tuple(name for name in order if name in built), tuple(problems))
 
 
@@ -271,8 +272,34 @@ def _missing(
     return found
 
 
+def _without_audited(
+    drafts: Mapping[str, Draft], built: dict[str, Model], known: Mapping[str, Sequence[str]]
+) -> list[ModelError]:
+    """Take out of ``built`` what can't be audited, and what reads that; return why."""
+    found: list[ModelError] = []
+    while True:
+        there = {name for name in known if name in built or name not in drafts}
+        gaps = {
+            name: read
+            for name, model in built.items()
+            for read in (
+                *model.depends_on,
+                *(it for one in model.audits for it in tables_read(one.sql)),
+            )
+            if read not in there
+        }
+        if not gaps:
+            return found
+        for name, read in gaps.items():
+            found.append(_reads_broken(drafts[name], read))
+            del built[name]
+
+
 def _complaints(
-    draft: Draft, built: Mapping[str, Model], known: Mapping[str, Sequence[str]]
+    draft: Draft,
+    built: Mapping[str, Model],
+    known: Mapping[str, Sequence[str]],
+    models: Set[str],
 ) -> list[ModelError]:
     found: list[Refusal] = refusals(draft.tree)
     if not found:
@@ -281,7 +308,7 @@ def _complaints(
         found += wrong
         found += _shape(draft, built).refusals
         found += _version_merges(draft, built)
-        found += _audits(draft, known)
+        found += _audits(draft, {*known, *models})
     return [
         ModelError(f'model "{draft.name}": {one.what}', f"{draft.path}:{one.line}", one.fix)
         for one in sorted(found, key=lambda refusal: refusal.line)
@@ -335,7 +362,8 @@ def _version_merges(draft: Draft, built: Mapping[str, Model]) -> list[Refusal]:
     ]
 
 
-def _audits(draft: Draft, known: Mapping[str, Sequence[str]]) -> list[Refusal]:
+def _audits(draft: Draft, known: Set[str]) -> list[Refusal]:
+    """Return what is wrong with the audits; they may read any table, also one computed later."""
     found = []
     line = draft.header.lines.get("audits", 1)
     for audit in draft.header.audits:
@@ -345,12 +373,15 @@ def _audits(draft: Draft, known: Mapping[str, Sequence[str]]) -> list[Refusal]:
             found.append(Refusal(line, f'audit "{audit.name}" is not valid SQL', "write a SELECT"))
             continue
         for read in reads:
-            if read != draft.name and read not in known:
+            if read not in known:
+                hint = nearest(read, known)
                 found.append(
                     Refusal(
                         line,
                         f'audit "{audit.name}" reads "{read}", which does not exist',
-                        "name a bronze, silver or gold table",
+                        f'did you mean "{hint}"?'
+                        if hint
+                        else "name a bronze, silver or gold table",
                     )
                 )
     return found

@@ -119,7 +119,12 @@ class SqliteSnapshot:
     def check(self) -> list[str]:
         """Return what SQLite finds wrong with the file; empty when nothing is."""
         found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
-        return [] if found == ["ok"] else found
+        problems = [] if found == ["ok"] else found
+        rows = self._connection.execute("SELECT id, epoch, name, physical FROM tables")
+        for number, epoch, name, physical in rows:
+            if (epoch, physical) != (self.served.epoch, f"{name}@{number}"):
+                problems.append(f"its list has {name} as {physical} of epoch {epoch}")
+        return problems
 
     def raw(self, table: StoredTable, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield all rows of ``table`` as stored, ``size`` at a time."""
@@ -151,8 +156,10 @@ def _served(connection: sqlite3.Connection) -> Served:
     if row is None:
         raise nothing_published()
     with _readable("its visible epoch"):
-        at = datetime.fromisoformat(row[5])
-        return Served(row[0], Stamp(*row[1:5]), at, json.loads(row[6] or "{}"))
+        _typed(row, (str, str, int, int, str, str, str))
+        details = json.loads(row[6] or "{}")
+        _typed((details,), (dict,))
+        return Served(row[0], Stamp(*row[1:5]), datetime.fromisoformat(row[5]), details)
 
 
 def _stored(connection: sqlite3.Connection) -> dict[str, StoredTable]:
@@ -160,9 +167,18 @@ def _stored(connection: sqlite3.Connection) -> dict[str, StoredTable]:
         "SELECT name, physical, columns, arrow_schema, rows FROM tables WHERE visible ORDER BY name"
     ).fetchall()
     with _readable("its list of tables"):
+        for row in rows:
+            _typed(row, (str, str, str, str, int))
         return {
             row[0]: StoredTable(row[0], row[1], _columns(row[2]), row[3], row[4]) for row in rows
         }
+
+
+def _typed(row: Sequence[object], types: Sequence[type]) -> None:
+    """SQLite keeps any type in any column: a damaged page may give another one."""
+    for value, expected in zip(row, types, strict=True):
+        if not isinstance(value, expected):
+            raise TypeError(f"{type(value).__name__} where {expected.__name__} belongs")
 
 
 def _columns(text: str) -> tuple[StoredColumn, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from meterhouse.synth.text import Bytes, Ints, eight, fraction, identifiers, table, whole
 from meterhouse.synth.world import METRIC_OF, METRICS, SERVICES, TIERS, UNITS, World, generator
 
-__all__ = ["BLOCK", "Block", "Lines", "blocks"]
+__all__ = ["BLOCK", "Block", "Flags", "Lines", "blocks"]
 
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 

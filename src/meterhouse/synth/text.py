@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["BASE36", "Bytes", "Ints", "fraction", "identifiers", "plain", "table", "whole"]
+__all__ = ["BASE36", "Bytes", "Ints", "eight", "fraction", "identifiers", "plain", "table", "whole"]
 
 Ints: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.bytes_]]"

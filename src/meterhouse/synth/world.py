@@ -12,7 +12,20 @@ import numpy as np
 from meterhouse.synth.options import Options
 from meterhouse.synth.text import Ints, identifiers
 
-__all__ = ["Incident", "Org", "Resource", "World", "make_world", "scattered_ids"]
+__all__ = [
+    "METRICS",
+    "METRIC_OF",
+    "SERVICES",
+    "TIERS",
+    "UNITS",
+    "Incident",
+    "Org",
+    "Resource",
+    "World",
+    "generator",
+    "make_world",
+    "scattered_ids",
+]
 
 SERVICES = ("analytics", "compute", "database", "genai", "networking", "storage")
 REGIONS = ("ap-northeast", "ap-south", "eu-central", "eu-west", "sa-east", "us-east", "us-west")

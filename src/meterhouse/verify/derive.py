@@ -91,6 +91,9 @@ def _compare_judged(
     assert contract is not None, "the log holds every contract, or nothing is derived"
     tally = Tally(blank=judged.counts.get("blank", 0))
     tally.add(contract, judged.table)
+    for column, currencies in judged.money.items():
+        for currency, sums in currencies.items():
+            tally.unreadable[column, currency] = int(sums["unreadable"])
     check.covered += judged.table.num_rows
     path = judged_path(entry.source, entry.position)
     for name, found in (("landed", sum(tally.records.values())), ("blank", tally.blank)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -45,7 +44,8 @@ class Tally:
     money: defaultdict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))
     """(column, currency, verdict) → sum in units of 1e-9."""
     unreadable: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    """(column, currency) → records whose amount could not be read."""
+    """(column, currency) → records whose amount could not be read; counted where they landed,
+    for the judged rows of a copy don't say that its bytes are no record."""
     blank: int = 0
     """Blank lines, which are no records."""
 
@@ -65,7 +65,6 @@ class Tally:
             for column in contract.money:
                 if column in chosen.column_names:
                     self.money[column, currency, verdict] += exact_sum(chosen[column])
-                    self.unreadable[column, currency] += _unreadable(contract, column, chosen)
 
     def merge(self, other: Tally) -> None:
         """Add what ``other`` counted."""
@@ -102,7 +101,7 @@ def landed_as_logged(entries: Iterable[Entry]) -> dict[str, Tally]:
 
 def columns_counted(contract: Contract, present: Iterable[str]) -> list[str]:
     """Return the judged columns that a tally needs, of those that are there."""
-    wanted = ["verdict", "invalid_reason", "unreadable", *contract.money]
+    wanted = ["verdict", *contract.money]
     if contract.currency_column:
         wanted.append(contract.currency)
     there = set(present)
@@ -123,19 +122,6 @@ def by_currency(contract: Contract, rows: pa.Table) -> Iterator[tuple[str, pa.Ta
     names = pc.if_else(pc.equal(given, ""), UNKNOWN_CURRENCY, given)
     for currency in sorted(pc.unique(names).to_pylist()):
         yield currency, rows.filter(pc.equal(names, currency))
-
-
-def _unreadable(contract: Contract, column: str, rows: pa.Table) -> int:
-    """Count rows whose amount was delivered and could not be read."""
-    import pyarrow.compute as pc
-
-    if "unreadable" not in rows.column_names or "invalid_reason" not in rows.column_names:
-        return 0
-    name = contract.by_name[column].source
-    lost = pc.sum(pc.fill_null(pc.equal(rows["invalid_reason"], "malformed"), False)).as_py() or 0
-    # An amount out of range that DECIMAL(38,9) still holds is listed too, and is summed.
-    missing = rows.filter(pc.and_(rows["unreadable"].is_valid(), rows[column].is_null()))
-    return lost + sum(name in json.loads(text) for text in missing["unreadable"].to_pylist())
 
 
 def terms_of(source: str, landed: Tally, kept: Tally, versions: Tally | None) -> list[Term]:

@@ -99,9 +99,11 @@ def _schema(text: str) -> pa.Schema | None:
     import pyarrow as pa
 
     try:
-        return schema_from_text(text)
+        schema = schema_from_text(text)
+        _ = schema.names  # a flipped byte may leave a name that is not UTF-8
     except (ValueError, OSError, pa.ArrowException):
         return None
+    return schema
 
 
 def _described(schema: pa.Schema | None, columns: Sequence[StoredColumn]) -> str:

@@ -38,6 +38,7 @@ def check_log(subject: Subject, scope: Scope) -> Check:
     """
     check = Check("log", unit="entries")
     chain = _read_chain(check, subject)
+    _check_links(check, chain)
     check.covered = len(chain.entries)
     _check_anchor(check, scope, chain.hashes)
     intact = not check.findings
@@ -49,34 +50,50 @@ def check_log(subject: Subject, scope: Scope) -> Check:
 
 
 def _read_chain(check: Check, subject: Subject) -> _Chain:
-    chain = _Chain([], {})
-    previous, expected = "", 1
+    chain, expected = _Chain([], {}), 1
     for name in subject.blobs.list("log"):
         match = _NAME.match(name)
         if match is None:
             continue
         position = int(match[1])
-        while expected < position:
-            check.fail("broken", "log entry is missing", file=entry_path(expected), entry=expected)
-            expected, previous = expected + 1, "?"
+        for missing in range(expected, position):
+            check.fail("broken", "log entry is missing", file=entry_path(missing), entry=missing)
         expected = position + 1
         entry, sha256 = _entry(subject, check, name, position)
         if entry is None:
-            previous = "?"
             continue
-        if previous != "?":
-            check.expect(
-                previous or "none",
-                entry.previous or "none",
-                "log entry does not follow from the one before: one of the two was changed",
-                file=name,
-                entry=position,
-            )
         if chain.entries and entry.ingest_ts < chain.entries[-1].ingest_ts:
             check.fail("broken", "time of log entry runs backwards", file=name, entry=position)
         chain.entries.append(entry)
-        chain.hashes[position] = previous = sha256
+        chain.hashes[position] = sha256
     return chain
+
+
+def _check_links(check: Check, chain: _Chain) -> None:
+    """See that each entry names the hash of the one before, and say which of two was changed."""
+    by_position = {entry.position: entry for entry in chain.entries}
+    odd = {
+        entry.position
+        for entry in chain.entries
+        if entry.previous != chain.hashes.get(entry.position - 1, entry.previous)
+        or (entry.position == 1 and entry.previous)
+    }
+    for position in sorted(odd):
+        if position == 1 or position + 1 in odd:
+            # Its own bytes are not what the next one names either.
+            what, changed = "log entry does not follow from the one before", position
+            expected, found = chain.hashes.get(position - 1, ""), by_position[position].previous
+        else:
+            what, changed = "log entry is not what the next one names", position - 1
+            expected, found = by_position[position].previous, chain.hashes[position - 1]
+        check.fail(
+            "broken",
+            what,
+            file=entry_path(changed),
+            entry=changed,
+            expected=expected or "none",
+            found=found or "none",
+        )
 
 
 def _entry(subject: Subject, check: Check, name: str, position: int) -> tuple[Entry | None, str]:

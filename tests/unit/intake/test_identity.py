@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from meterhouse.intake.contract import Column, ColumnType, Contract
 from meterhouse.intake.identity import bytes_hash, key_hash, payload_hash
 from meterhouse.intake.parse import parse
 from unit.intake.contracts_for_tests import events, single
@@ -123,8 +125,10 @@ def test_a_payload_hash_does_not_depend_on_slices_and_chunks() -> None:
     ).rows
     chunked = pa.concat_tables([rows.slice(0, 33), rows.slice(33)])
 
-    assert payload_hash(chunked).tolist() == rows["payload_hash"].to_pylist()
-    assert payload_hash(rows.slice(50)).tolist() == rows["payload_hash"].to_pylist()[50:]
+    fields = {column.name: column.source for column in events().columns}
+    assert payload_hash(chunked, (), fields).tolist() == rows["payload_hash"].to_pylist()
+    again = payload_hash(rows.slice(50), (), fields)
+    assert again.tolist() == rows["payload_hash"].to_pylist()[50:]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +156,79 @@ def test_json_columns_count_by_value() -> None:
 
     assert len(set(rows["payload_hash"].to_pylist())) == 1
     assert rows["x"].to_pylist() == ['{"a":2,"b":1}', '{"a":2.0,"b":10e-1}']
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("text", b'"red"'),
+        ("text", b'"a text of more than sixty-four bytes, which is hashed in another way, see"'),
+        ("decimal", b"12.50"),
+        ("decimal", b"-1e3"),
+        ("integer", b"7"),
+        ("boolean", b"true"),
+        ("boolean", b"false"),
+        ("json", b'{"b": [1.0, null], "a": {}}'),
+        ("text", b"null"),
+        ("decimal", b'"no number"'),
+    ],
+)
+def test_a_field_counts_the_same_before_and_after_it_is_declared(kind: str, value: bytes) -> None:
+    line = b'{"event_id": "e1", "value": 2, "v": %b}' % value
+    before, after = events(), with_column(events(), "v", kind)
+
+    (undeclared,) = parse(line, before).rows["payload_hash"].to_pylist()
+    (declared,) = parse(line, after).rows["payload_hash"].to_pylist()
+    (renamed,) = (
+        parse(line, with_column(events(), "other", kind, source="v"))
+        .rows["payload_hash"]
+        .to_pylist()
+    )
+
+    assert undeclared == declared == renamed
+
+
+def test_undeclared_values_of_different_kinds_differ() -> None:
+    values = [
+        b'"1"',
+        b"1",
+        b"true",
+        b"false",
+        b"0",
+        b'""',
+        b"[1]",
+        b'"[1]"',
+        b"2",
+        b"1e40",
+        b"2e40",
+    ]
+
+    found = hashes(*(b'{"event_id": "e1", "v": %b}' % value for value in values))
+
+    assert len(set(found)) == len(values)
+    assert len(set(hashes(b'{"a": "x", "b": "y"}', b'{"a": "y", "b": "x"}'))) == 2
+
+
+def test_a_number_is_the_same_in_an_integer_and_in_a_decimal_column() -> None:
+    line = b'{"event_id": "e1", "v": 7}'
+
+    one, other = (
+        parse(line, with_column(events(), "v", kind)).rows["payload_hash"].to_pylist()
+        for kind in ("integer", "decimal")
+    )
+
+    assert one == other
+
+
+def test_undeclared_fields_count_also_where_a_column_is_fed_by_one_named_extra() -> None:
+    contract = with_column(events(), "more", "text", source="extra")
+    lines = [b'{"event_id": "e1", "extra": "x", "v": %d}' % number for number in range(2)]
+
+    found = parse(b"\n".join(lines), contract).rows["payload_hash"].to_pylist()
+
+    assert len(set(found)) == 2
+
+
+def with_column(contract: Contract, name: str, kind: str, *, source: str = "") -> Contract:
+    column = Column(name, cast(ColumnType, kind), source or name)
+    return replace(contract, columns=(*contract.columns, column))

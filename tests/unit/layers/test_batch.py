@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -204,6 +205,29 @@ def test_a_model_that_is_not_valid_keeps_its_last_table(live: House) -> None:
     assert live.published().details["stale"] == {"gold.costs": 6, "gold.org_costs": 6}
     assert costs(live) == {"org-1": (Decimal("0.1"), 1)}
     assert live.read("gold.tickets") == [{"org_id": "org-1", "ticket_count": 2}]
+
+
+def test_a_model_that_is_valid_again_lacks_nothing(live: House) -> None:
+    valid = live.models
+    live.models = small_models(live.contracts, gold_costs="SELECT nonsense")
+    live.take("usage_events", event(3))
+    live.run()
+    live.models = valid
+    live.take("usage_events", event(4))
+
+    live.run()
+
+    assert costs(live) == {"org-1": (Decimal("0.3"), 3)}
+    assert live.published().details["stale"] == {}
+
+
+def test_a_lake_that_lost_a_table_says_so(live: House) -> None:
+    shutil.rmtree(live.root / "lake/gold/costs")
+
+    with pytest.raises(DamageError) as caught:
+        live.run()
+
+    assert "rebuild" in caught.value.fix
 
 
 def test_a_failed_audit_publishes_nothing_and_says_which_rows(live: House) -> None:
