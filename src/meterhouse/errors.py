@@ -119,8 +119,10 @@ class EnvironmentFailureError(MeterhouseError):
 
 
 class SqlError(MeterhouseError):
-    """The engine refused a statement. Who wrote the SQL turns it into an error of their own
-    (ContractError, ModelError, UsageError); one that gets out is a bug of ours.
+    """The engine refused a statement.
+
+    Who wrote the SQL turns it into an error of their own (ContractError, ModelError,
+    UsageError); one that gets out is a bug of ours.
     """
 
     code = "sql"

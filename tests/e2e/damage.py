@@ -119,14 +119,14 @@ def sql_values(path: Path) -> object:
     """Every value of an SQLite file; what it says when it can't be read."""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as db:
-            tables = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
             rows = {
                 name: db.execute(f'SELECT * FROM "{name}"').fetchall()
-                for kind, name, _, _ in tables
-                if kind == "table" and not name.startswith("sqlite_")
+                for (name,) in tables
+                if not name.startswith("sqlite_")
             }
-            return tables, rows, db.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
+            return rows, db.execute("PRAGMA user_version").fetchone()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return str(error)
 
 

@@ -7,14 +7,20 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import zstandard
 
-from e2e.house import arrival
+from e2e.house import House, arrival, plain
+from meterhouse.verify import Term
+from oracle import records
+from oracle.sources import SOURCES
 
 File = tuple[str, bytes]
+Terms = dict[tuple[str, str], Term]
 
 SNAPSHOTS = ("customers_orgs", "users", "resources")
 VERSIONED = (*SNAPSHOTS, "billing_monthly", "support_tickets")
@@ -178,3 +184,48 @@ def unpacked(name: str, data: bytes) -> bytes:
     if name.endswith(".gz"):
         return gzip.decompress(data)
     return zstandard.decompress(data) if name.endswith(".zst") else data
+
+
+def played(root: Path, calls: Mess, *, batches: Sequence[int] = ()) -> House:
+    """A project that took the delivery call by call, published after some and at the end."""
+    house = House.new(root)
+    for number, files in enumerate(calls.calls):
+        folder = house.inbox / f"{number:03}"
+        for name, data in files:
+            house.put(f"{number:03}/{name}", data)
+        house.ingest(folder)
+        if number in batches:
+            house.batch()
+    house.batch()
+    return house
+
+
+def cost(lines: Sequence[bytes]) -> Decimal:
+    """What the readable amounts of event lines add up to."""
+    found, _ = records.read(SOURCES["usage_events"], "copies", b"\n".join(lines))
+    return sum((one.row.get("cost_usd_increment") or Decimal(0) for one in found), Decimal(0))
+
+
+def assert_explained(house: House, before: Terms, messed: Mess) -> None:
+    """Every record that came once more is a duplicate, to the cent; nothing else moved."""
+    after = terms(house)
+    assert set(after) == set(before)
+    for source, measure in before:
+        if measure != "records":
+            continue
+        was, now = before[source, measure], after[source, measure]
+        extra = messed.extra[source]
+        assert (now.accepted, now.quarantined) == (was.accepted, was.quarantined), source
+        assert (now.current, now.superseded) == (was.current, was.superseded), source
+        assert int(now.landed) == int(was.landed) + extra, source
+        assert int(now.duplicate) == int(was.duplicate) + extra, source
+    was, now = (one["usage_events", "cost_usd_increment USD"] for one in (before, after))
+    added = cost(messed.copies)
+    assert (now.accepted, now.quarantined) == (was.accepted, was.quarantined)
+    assert now.landed == plain(Decimal(was.landed) + added)
+    assert now.duplicate == plain(Decimal(was.duplicate) + added)
+
+
+def terms(house: House) -> Terms:
+    """The proven ledger: (source, measure) → its terms."""
+    return {(term.source, term.measure): term for term in house.verified().terms}

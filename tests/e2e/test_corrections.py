@@ -467,7 +467,7 @@ def test_a_model_that_is_not_valid_stops_nothing_but_itself(usage: House) -> Non
     usage.verified()
 
 
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sqlglot import exp
 from meterhouse.models.graph import Models
 from meterhouse.models.model import Model, Ratio
 
-__all__ = ["Definition", "definition", "passed_on", "ratio_text", "ungrouped"]
+__all__ = ["KEY", "Definition", "definition", "passed_on", "ratio_text", "ungrouped"]
 
 KEY: str = "fact key {}"
 """Name under which ``ungrouped`` carries a column of its facts."""
@@ -43,9 +43,7 @@ def definition(models: Models, model: Model) -> Definition:
 def ratio_text(ratio: Ratio) -> str:
     """Return a ratio as people write it."""
     factor = f"{ratio.times} * " if ratio.times != 1 else ""
-    return (
-        f"{factor}{ratio.numerator} / {ratio.denominator}, after the merge, 6 places, half-even"
-    )
+    return f"{factor}{ratio.numerator} / {ratio.denominator}, after the merge, 6 places, half-even"
 
 
 def _expressions(model: Model) -> dict[str, str]:
@@ -59,7 +57,7 @@ def _expressions(model: Model) -> dict[str, str]:
     return {column.name: found[column.name] for column in model.columns if column.name in found}
 
 
-def _bare(projection: exp.Expression) -> exp.Expression:
+def _bare(projection: exp.Expr) -> exp.Expr:
     """Return a projection without its name and without the type it is cast to."""
     inner = projection.unalias()
     if isinstance(inner, exp.Cast):
@@ -111,7 +109,7 @@ def ungrouped(model: Model, carried: Sequence[str]) -> tuple[str, tuple[str, ...
     table = source.this.alias_or_name
     select.set("group", None)
     measures = []
-    projections: list[exp.Expression] = []
+    projections: list[exp.Expr] = []
     for projection in select.selects:
         if projection.find(exp.AggFunc) is None:
             projections.append(projection)
@@ -127,7 +125,7 @@ def ungrouped(model: Model, carried: Sequence[str]) -> tuple[str, tuple[str, ...
     return select.sql(dialect="duckdb"), tuple(measures)
 
 
-def _added(projection: exp.Expression) -> exp.Expression | None:
+def _added(projection: exp.Expr) -> exp.Expr | None:
     """Return what one row adds: a sum's argument, or 1 for a count; None for anything else."""
     kind = projection.find(exp.Cast)
     inner = projection.unalias()
@@ -137,7 +135,7 @@ def _added(projection: exp.Expression) -> exp.Expression | None:
     if isinstance(inner, exp.Filter):
         condition, inner = inner.expression.this, inner.this
     one = exp.Literal.number(1)
-    value: exp.Expression
+    value: exp.Expr
     if isinstance(inner, exp.CountIf):
         value = exp.case().when(inner.this.copy(), one)
     elif isinstance(inner, exp.Count):

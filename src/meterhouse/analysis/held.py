@@ -5,13 +5,15 @@ Read from the judged files, so it is up to date before any batch.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from meterhouse.errors import UsageError
 from meterhouse.intake.contract import Contract
+from meterhouse.intake.money import UNKNOWN_CURRENCY, exact_sum, scaled
 from meterhouse.layers.bronze import quarantine_sql
 from meterhouse.layers.judged import over_forms
 from meterhouse.ports import Engine, ParquetFiles
@@ -109,56 +111,70 @@ def _groups(
 ) -> list[HeldGroup]:
     if not forms:
         return []
-    present = contract.money
-    currency = (
-        f"coalesce({_name(contract.currency)}, '?')"
-        if contract.currency_column
-        else _text(contract.currency)
+    # An amount out of range that DECIMAL(38,9) still holds is listed too, and is summed.
+    lost = " OR ".join(
+        ["invalid_reason = 'malformed'"]
+        + [
+            f"({_name(name)} IS NULL AND "
+            f"json_exists(unreadable, {_text(_path(contract.by_name[name].source))}))"
+            for name in contract.money
+        ]
     )
-    sums = "".join(f", sum({_name(name)}) AS {_name('sum ' + name)}" for name in present)
-    fields = [_text(f'$."{contract.by_name[name].source}"') for name in present]
-    unreadable = " OR ".join(f"json_exists(unreadable, {path})" for path in fields)
+    currency = _text(contract.currency)
+    if contract.currency_column:
+        currency = f"coalesce(nullif({_name(contract.currency)}, ''), {_text(UNKNOWN_CURRENCY)})"
+    query = (
+        f"SELECT invalid_reason AS reason, {currency} AS currency, coalesce({lost}, FALSE) AS lost"
+        f"{''.join(', ' + _name(name) for name in contract.money)} "
+        f"FROM ({over_forms(forms, quarantine_sql, contract)}) AS held"
+    )
+    groups: dict[str, _Group] = {}
     with engine.session(forms) as session:
-        rows = session.query(
-            f"SELECT invalid_reason AS reason, {currency} AS currency, count(*) AS records, "
-            f"count(*) FILTER (invalid_reason = 'malformed'"
-            f"{' OR ' + unreadable if unreadable else ''}) AS unreadable{sums} "
-            f"FROM ({over_forms(forms, quarantine_sql, contract)}) AS held "
-            "GROUP BY ALL ORDER BY reason, currency"
-        ).to_pylist()
+        for batch in session.stream(query):
+            _count(groups, contract.money, batch)
     because = {rule.name: rule.because for rule in contract.rules}
     return [
-        _group(contract.source, reason, because.get(reason, ""), rows, present)
-        for reason in sorted({row["reason"] for row in rows})
+        HeldGroup(
+            contract.source,
+            reason,
+            because.get(reason, ""),
+            group.records,
+            {name: scaled(units) for name, units in sorted(group.money.items())},
+            group.lost if contract.money else 0,
+        )
+        for reason, group in sorted(groups.items())
     ]
 
 
-def _group(
-    source: str,
-    reason: str,
-    because: str,
-    rows: Sequence[Mapping[str, object]],
-    money: Sequence[str],
-) -> HeldGroup:
-    mine = [row for row in rows if row["reason"] == reason]
-    sums: dict[str, Decimal] = {}
-    for row in mine:
-        for name in money:
-            value = row[f"sum {name}"]
-            if isinstance(value, Decimal):
-                sums[f"{name} {row['currency']}"] = value
-    return HeldGroup(
-        source,
-        reason,
-        because,
-        records=sum(_count(row["records"]) for row in mine),
-        money=sums,
-        unreadable=sum(_count(row["unreadable"]) for row in mine) if money else 0,
-    )
+@dataclass
+class _Group:
+    records: int = 0
+    lost: int = 0
+    money: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """"column currency" → units of 1e-9: a held amount may be so large that a few of them
+    are beyond DECIMAL(38,9)."""
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _count(groups: dict[str, _Group], money: Sequence[str], batch: pa.RecordBatch) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = pa.Table.from_batches([batch])
+    for reason in pc.unique(rows["reason"]).to_pylist():
+        chosen = rows.filter(pc.equal(rows["reason"], reason))
+        group = groups.setdefault(reason, _Group())
+        group.records += chosen.num_rows
+        group.lost += pc.sum(chosen["lost"]).as_py() or 0
+        for currency in pc.unique(chosen["currency"]).to_pylist() if money else ():
+            part = chosen.filter(pc.equal(chosen["currency"], currency))
+            for name in money:
+                if part[name].null_count < part.num_rows:
+                    group.money[f"{name} {currency}"] += exact_sum(part[name])
+
+
+def _path(field_name: str) -> str:
+    """Return the JSON path of a delivered field."""
+    return '$."' + field_name.replace('"', '\\"') + '"'
 
 
 def _name(identifier: str) -> str:

@@ -11,11 +11,13 @@ is not 1 puts on its subtotal. ``unexplained`` is what is left, shown and not sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from meterhouse.errors import UsageError
 from meterhouse.ports import Session
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ AMOUNTS: Final = (
 )
 """Columns of the answer; the last is a memo and no term of the identity."""
 
-_EXACT: Final = Context(prec=80)
+_EXACT: Final = Context(prec=120)
+_MOST: Final = Decimal(10) ** 29
+"""From here on an amount is beyond DECIMAL(38,9)."""
 
 SQL: Final = """
 WITH metered AS (
@@ -51,24 +55,20 @@ WITH metered AS (
         coalesce(sum(subtotal_usd - coalesce(subtotal, 0)) FILTER (currency = 'USD'), 0)
             ::DECIMAL(38, 9) AS rate_effect_usd
     FROM silver.billing_enriched GROUP BY ALL
-), held AS (
-    SELECT org_id, date_trunc('month', event_ts AT TIME ZONE 'UTC')::DATE AS month,
-        sum(cost_usd_increment)::DECIMAL(38, 9) AS quarantined_usd
-    FROM bronze.quarantine_usage WHERE cost_usd_increment IS NOT NULL GROUP BY ALL
 ), keys AS (
     SELECT org_id, month FROM metered UNION SELECT org_id, month FROM invoiced
-    UNION SELECT org_id, month FROM held
 )
-SELECT keys.org_id, keys.month, metered_usd, invoiced_usd, credits_usd, taxes_usd,
-    rate_effect_usd, quarantined_usd
+SELECT keys.org_id, keys.month, metered_usd, invoiced_usd, credits_usd, taxes_usd, rate_effect_usd
 FROM keys
 LEFT JOIN metered ON metered.org_id IS NOT DISTINCT FROM keys.org_id
     AND metered.month IS NOT DISTINCT FROM keys.month
 LEFT JOIN invoiced ON invoiced.org_id IS NOT DISTINCT FROM keys.org_id
     AND invoiced.month IS NOT DISTINCT FROM keys.month
-LEFT JOIN held ON held.org_id IS NOT DISTINCT FROM keys.org_id
-    AND held.month IS NOT DISTINCT FROM keys.month
-ORDER BY keys.org_id NULLS LAST, keys.month NULLS LAST
+"""
+
+HELD: Final = """
+SELECT org_id, date_trunc('month', event_ts AT TIME ZONE 'UTC')::DATE AS month, cost_usd_increment
+FROM bronze.quarantine_usage WHERE cost_usd_increment IS NOT NULL
 """
 
 
@@ -88,22 +88,69 @@ def reconcile(session: Session, org: str | None = None) -> Reconciliation:
     """Return the reconciliation from a session that sees the published tables.
 
     Needs gold.org_daily_usage_by_service, silver.billing_enriched, bronze.quarantine_usage.
-    """
-    import pyarrow as pa
+    Rows are sorted by organisation and month, NULL last.
 
-    rows = [_identity(row) for row in session.query(SQL).to_pylist()]
-    rows = [row for row in rows if org is None or row["org_id"] == org]
-    amount = pa.decimal128(38, 9)
-    schema = pa.schema(
-        [("org_id", pa.string()), ("month", pa.date32()), *((name, amount) for name in AMOUNTS)]
-    )
+    Raises:
+        UsageError: ``org`` has neither events nor invoices nor anything held.
+    """
+    held = _held(session)
+    months = {(row["org_id"], row["month"]): row for row in session.query(SQL).to_pylist()}
+    keys = sorted({*months, *held}, key=_order)
+    rows = [
+        _identity(org_id, month, months.get((org_id, month), {}), held.get((org_id, month)))
+        for org_id, month in keys
+        if org in (None, org_id)
+    ]
+    if org is not None and not rows:
+        known = {org_id for org_id, _ in keys if org_id is not None}
+        raise UsageError.unknown("organisation", org, known, where="meterhouse reconcile --org")
     totals = {name: _sum(row[name] for row in rows) for name in AMOUNTS}
     agrees = all(row["unexplained_usd"] == 0 for row in rows)
-    return Reconciliation(pa.Table.from_pylist(rows, schema=schema), totals, agrees)
+    return Reconciliation(_table(rows), totals, agrees)
 
 
-def _identity(row: dict[str, object]) -> dict[str, object]:
-    metered, invoiced = row["metered_usd"], row["invoiced_usd"]
+_Key: TypeAlias = tuple[str | None, date | None]
+
+
+def _order(key: _Key) -> tuple[object, ...]:
+    org_id, month = key
+    return (org_id is None, org_id or "", month is None, month or date.min)
+
+
+def _held(session: Session) -> dict[_Key, Decimal]:
+    """Return what is held by organisation and month, NULL where that could not be read.
+
+    Added up here: a held amount may be so large that two of them are beyond DECIMAL(38,9).
+    """
+    found: dict[_Key, Decimal] = {}
+    for batch in session.stream(HELD):
+        for row in batch.to_pylist():
+            key = (row["org_id"], row["month"])
+            found[key] = _EXACT.add(found.get(key, Decimal(0)), row["cost_usd_increment"])
+    return found
+
+
+def _table(rows: list[dict[str, object]]) -> pa.Table:
+    import pyarrow as pa
+
+    def amount(name: str) -> pa.DataType:
+        most = max((abs(_amount(row[name])) for row in rows), default=Decimal(0))
+        return pa.decimal128(38, 9) if most < _MOST else pa.decimal256(76, 9)
+
+    schema = pa.schema(
+        [
+            ("org_id", pa.string()),
+            ("month", pa.date32()),
+            *((name, amount(name)) for name in AMOUNTS),
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _identity(
+    org_id: str | None, month: date | None, row: Mapping[str, object], held: Decimal | None
+) -> dict[str, object]:
+    metered, invoiced = row.get("metered_usd"), row.get("invoiced_usd")
     zero = Decimal(0)
     both = metered is not None and invoiced is not None
     known = {
@@ -114,7 +161,7 @@ def _identity(row: dict[str, object]) -> dict[str, object]:
         "rate_effect_usd": row["rate_effect_usd"] if both else zero,
         "credits_usd": row["credits_usd"] if both else zero,
         "taxes_usd": row["taxes_usd"] if both else zero,
-        "quarantined_usd": row["quarantined_usd"] or zero,
+        "quarantined_usd": held or zero,
     }
     explained = _sum(
         _EXACT.multiply(_amount(known[name]), sign)
@@ -128,7 +175,7 @@ def _identity(row: dict[str, object]) -> dict[str, object]:
         )
     )
     unexplained = _EXACT.subtract(_amount(known["invoiced_usd"]), explained)
-    return {"org_id": row["org_id"], "month": row["month"], "unexplained_usd": unexplained, **known}
+    return {"org_id": org_id, "month": month, "unexplained_usd": unexplained, **known}
 
 
 def _amount(value: object) -> Decimal:

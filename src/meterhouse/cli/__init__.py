@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import shlex
 import sys
 import traceback
 from typing import Final
 
 import click
 
-from meterhouse.errors import EnvironmentFailureError, MeterhouseError
+from meterhouse.errors import EnvironmentFailureError, MeterhouseError, SqlError, UsageError
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -53,6 +55,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a name that does not exist is answered with the nearest."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError.unknown("command", args[0], COMMANDS, where="meterhouse --help")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list without importing a single command."""
         with formatter.section("Commands"):
@@ -79,31 +89,78 @@ def main() -> None:
 
 def run() -> int:
     """Run the program and return its exit code; expected errors show no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a character gets its number, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         return 130
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
+    except click.ClickException as error:
+        return _failed(_usage(error))
     except BrokenPipeError:
         # The reader (head, less) has seen enough; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SqlError as error:
+        # Who wrote the SQL would have turned it into an error of their own.
+        return _bug(error)
     except MeterhouseError as error:
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except OSError as error:
-        failure = EnvironmentFailureError(
-            f"the system refused: {error.strerror or error}",
-            str(error.filename or ""),
-            "see to it and run the same command again; nothing half-written is ever read",
-        )
-        click.echo(f"error: {failure}", err=True)
-        return failure.exit_code
-    except Exception:  # noqa: BLE001 - the run boundary: a bug shows its traceback and exits 70
-        traceback.print_exc()
-        click.echo("this is a bug in meterhouse; the log and the last answer are intact", err=True)
-        return 70
+        return _failed(error)
+    except (OSError, MemoryError) as error:
+        return _failed(_environment(error))
+    except Exception as error:  # noqa: BLE001 - the run boundary: a bug shows its traceback
+        return _bug(error)
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: MeterhouseError) -> int:
+    """Say what went wrong, where, and what to do; return the exit code."""
+    if error.exit_code == MeterhouseError.exit_code:
+        return _bug(error)
+    where = error.where or shlex.join(["meterhouse", *sys.argv[1:]])
+    fix = error.fix or "see what it can do: meterhouse --help"
+    click.echo(f"error: {_printable(str(MeterhouseError(error.what, where, fix)))}", err=True)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """Put what the command line's parser says into our words."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if isinstance(context, click.Context) else "meterhouse"
+    what, _, hint = error.format_message().partition(" Did you mean ")
+    what = what.strip().rstrip(".")
+    fix = f"did you mean {hint}" if hint else f"see how it is written: {path} --help"
+    return UsageError(what[:1].lower() + what[1:], path, fix)
+
+
+def _environment(error: OSError | MemoryError) -> EnvironmentFailureError:
+    if isinstance(error, MemoryError):
+        return EnvironmentFailureError(
+            "there is not enough memory",
+            "",
+            "give it more, or lower engine.memory and ingest.piece_bytes, and run it again",
+        )
+    return EnvironmentFailureError(
+        f"the system refused: {error.strerror or error}",
+        str(error.filename or ""),
+        "see to it and run the same command again; nothing half-written is ever read",
+    )
+
+
+def _bug(error: Exception) -> int:
+    traceback.print_exception(error)
+    click.echo("this is a bug in meterhouse; the log and the last answer are intact", err=True)
+    return 70
+
+
+def _printable(text: str) -> str:
+    """Keep control characters of names off the terminal; line ends of messages stay."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text
+    )

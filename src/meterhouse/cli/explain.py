@@ -83,40 +83,78 @@ def print_explained(found: Explained) -> None:
         ]
         for line in aligned(rows, right=(1,), indent="  "):
             click.echo(line)
+    _print_definition(found)
     for part in found.parts:
         _print_part(part)
     click.echo("")
+    click.echo(_sentence(found))
+
+
+def _print_definition(found: Explained) -> None:
+    """Print how each cell that is no key is computed."""
+    click.echo(f"\ndefined in {found.definition.file}")
+    click.echo(f"  from {', '.join(found.definition.reads)}")
+    for name, expression in found.definition.expressions.items():
+        if name not in found.model.grain:
+            click.echo(f"  {name} = {expression}")
+
+
+def _sentence(found: Explained) -> str:
     if found.mismatches:
-        click.echo(f"the records do not add up to: {', '.join(found.mismatches)}")
-    elif found.row is not None and found.parts:
-        click.echo("the records add up to the row")
+        return f"the records do not add up to: {', '.join(found.mismatches)}"
+    if found.row is None:
+        return "nothing counts in such a row"
+    if not found.parts:
+        return "this table is not made of single records; explain what it reads, named above"
+    if found.compared:
+        return f"the records add up to {', '.join(found.compared)}"
+    return "the row is made of this record"
 
 
 def _print_part(part: Part) -> None:
-    click.echo(f"\n{part.count:,} records of {part.source} behind {part.model}")
+    click.echo(f"\n{_records(part.count)} of {part.source} behind {part.model}")
     _print_records(part.records, part.count, part.sums)
     for beside in part.beside:
         if beside.count:
-            click.echo(f"\n{beside.count:,} {beside.verdict}, not counted")
+            click.echo(f"\n{_records(beside.count)} {beside.verdict}, not counted")
             _print_records(beside.records, beside.count, beside.sums)
         else:
             click.echo(f"\nno {beside.verdict} records beside them")
 
 
+def _records(count: int) -> str:
+    return f"{count:,} record" if count == 1 else f"{count:,} records"
+
+
 def _print_records(records: pa.Table, count: int, sums: Mapping[str, Any]) -> None:
     from meterhouse.formats import decimal_text, text
 
-    measures = [name for name in records.column_names[4:] if sums[name]]
-    rows = [("entry", "file:line", *measures)]
+    if not count:
+        return
+    measures = [name for name in sums if sums[name]]
+    reasons = ["reason"] if any(_reasons(records)) else []
+    rows = [("entry", "file:line", *reasons, *measures)]
     for row in records.to_pylist():
         place = f"{row['source_file']}:{row['source_line']}"
-        values = (text(row[name]) or "" for name in measures)
+        values = (text(row[name]) or "" for name in (*reasons, *measures))
         rows.append((str(row["log_position"]), place, *values))
+    blank = ("",) * len(reasons)
     if count > records.num_rows:
-        rows.append(("…", f"{count - records.num_rows:,} more", *("" for _ in measures)))
-    rows.append(("", "sum of all", *(decimal_text(sums[name]) for name in measures)))
-    for line in aligned(rows, right=range(2, 2 + len(measures)), indent="  "):
+        more = f"{count - records.num_rows:,} more"
+        rows.append(("…", more, *blank, *("" for _ in measures)))
+    if measures:
+        total = (decimal_text(sums[name]) for name in measures)
+        rows.append(("", "sum of all", *blank, *total))
+    first = 2 + len(reasons)
+    for line in aligned(rows, right=range(first, first + len(measures)), indent="  "):
         click.echo(line)
+
+
+def _reasons(records: pa.Table) -> list[str | None]:
+    if "reason" not in records.column_names:
+        return []
+    found: list[str | None] = records["reason"].to_pylist()
+    return found
 
 
 def _body(found: Explained) -> dict[str, Any]:
@@ -128,11 +166,17 @@ def _body(found: Explained) -> dict[str, Any]:
     return {
         "table": found.model.name,
         "description": found.model.description,
+        "definition": {
+            "file": found.definition.file,
+            "reads": list(found.definition.reads),
+            "columns": found.definition.expressions,
+        },
         "sql": found.model.sql,
         "row": None
         if found.row is None
         else {name: native(value) for name, value in found.row.items()},
         "adds_up": not found.mismatches,
+        "compared": list(found.compared),
         "mismatches": list(found.mismatches),
         "parts": [
             {

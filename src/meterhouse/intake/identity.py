@@ -174,6 +174,8 @@ def _object_hashes(texts: pa.StringArray) -> Hashes:
     members: dict[str, tuple[list[int], list[str], list[Any]]] = {}
     for place, text in enumerate(texts.to_pylist()):
         for field, value in read_value(text.encode("utf-8")).items():
+            if value is None:
+                continue  # absent
             kind, told = _told(value)
             places, names, values = members.setdefault(kind, ([], [], []))
             places.append(place)
@@ -183,16 +185,12 @@ def _object_hashes(texts: pa.StringArray) -> Hashes:
         seeds = {name: _seed(name, kind)[0] for name in set(names)}
         hashes = _member_hashes(kind, values) ^ np.array([seeds[name] for name in names])
         hashes = _mixed(hashes)
-        if kind == "json":
-            hashes[[value == "{}" for value in values]] = 0  # as absent, see _json_hashes
         np.add.at(totals, places, hashes)
     return totals
 
 
 def _told(value: Any) -> tuple[str, Any]:
     """Return the type of a column that would say the same, and the value as it would have it."""
-    if value is None:
-        return "json", "{}"
     if isinstance(value, bool):
         return "boolean", value
     if isinstance(value, Number):
@@ -252,8 +250,7 @@ def _mixed(values: Hashes) -> Hashes:
 def _json_hashes(texts: pa.StringArray, seed: Hashes) -> Hashes:
     same = [canonical(read_value(text.encode("utf-8"))) for text in texts.to_pylist()]
     digests = b"".join([_digest(text.encode("utf-8")) for text in same])
-    hashes = _mixed(np.frombuffer(digests, np.uint64) ^ seed)
-    hashes[[text == "{}" for text in same]] = 0  # nothing but null members: as absent
+    hashes: Hashes = _mixed(np.frombuffer(digests, np.uint64) ^ seed)
     return hashes
 
 

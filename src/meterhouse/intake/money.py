@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,12 +12,21 @@ import pyarrow as pa
 from meterhouse.intake.contract import Contract
 from meterhouse.names import SCALE
 
-__all__ = ["UNKNOWN_CURRENCY", "decimal_text", "exact_sum", "group_sums", "money_by_verdict"]
+__all__ = [
+    "UNKNOWN_CURRENCY",
+    "decimal_text",
+    "exact_sum",
+    "group_sums",
+    "money_by_verdict",
+    "scaled",
+]
 
 UNKNOWN_CURRENCY = "?"
 """Currency of amounts whose currency is NULL, empty or unreadable."""
 
 _HALF = np.uint64(0xFFFFFFFF)
+_UNBOUNDED = decimal.Context(prec=1000)
+"""Sums have as many digits as they need; a thousand are more than memory holds rows for."""
 
 
 def decimal_text(units: int) -> str:
@@ -25,6 +35,11 @@ def decimal_text(units: int) -> str:
     digits = f"{fraction:0{SCALE}d}".rstrip("0")
     sign = "-" if units < 0 else ""
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def scaled(units: int) -> decimal.Decimal:
+    """Return ``units`` of 1e-9 as a decimal, exactly."""
+    return decimal.Decimal(units).scaleb(-SCALE, _UNBOUNDED)
 
 
 def exact_sum(values: pa.ChunkedArray | pa.Array) -> int:

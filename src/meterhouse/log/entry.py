@@ -80,8 +80,8 @@ class Entry:
     counts: Mapping[str, int] = field(default_factory=dict)
     """landed, accepted, quarantined, duplicate, blank, removed (records of this entry)."""
     money: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
-    """money column → currency ("?" when it is not known) → {landed, accepted, quarantined, duplicate:
-    exact decimal text; unreadable: count of records whose amount could not be read}."""
+    """money column → currency ("?" when it is not known) → {landed, accepted, quarantined,
+    duplicate: exact decimal text; unreadable: count of records whose amount could not be read}."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Reserved for release, redaction and fork."""
 

@@ -22,6 +22,8 @@ __all__ = ["Change", "JudgedFile", "Pinned", "Run", "RunGone", "State", "Taken"]
 _VERSION = 1
 _BUSY_S = 60
 _NOTHING = Stamp("", 0, 0, "")
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; text that is not UTF-8 comes as either, depending on where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class State:
             except BaseException:
                 db.close()
                 raise
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, path) from error
 
     def close(self) -> None:
@@ -199,7 +201,7 @@ class State:
                 ]
             finally:
                 self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, self.path) from error
 
     def stamp(self) -> Stamp:
@@ -243,7 +245,7 @@ class State:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, self.path) from error
         self.reload()
         return True
@@ -258,7 +260,7 @@ class State:
                     action()
             finally:
                 self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, self.path) from error
         return ours
 
@@ -337,14 +339,14 @@ class State:
             for kind, table in _TABLES.items():
                 for row in self._db.execute(f"SELECT {_names(kind)} FROM {table}"):
                     problems += _odd_types(kind, table, row)
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             return [str(error)]
         return problems
 
     def _committed(self) -> Stamp:
         try:
             row = self._db.execute("SELECT project, fork, position, head FROM cover").fetchone()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, self.path) from error
         return Stamp(*row) if row is not None else _NOTHING
 
@@ -371,7 +373,7 @@ class State:
         )
         try:
             found = [kind(*row) for row in self._db.execute(sql, (*values, self._base.position))]
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise _failure(error, self.path) from error
         if kind is Taken:
             return [_with_flags(taken) for taken in found]
@@ -399,7 +401,9 @@ def _with_flags(taken: Taken) -> Taken:
     return replace(taken, whole=bool(taken.whole), ends_newline=bool(taken.ends_newline))
 
 
-def _failure(error: sqlite3.Error, path: Path) -> DamageError | EnvironmentFailureError:
+def _failure(
+    error: sqlite3.Error | UnicodeDecodeError, path: Path
+) -> DamageError | EnvironmentFailureError:
     """Tell a file that is broken from a machine that says no."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

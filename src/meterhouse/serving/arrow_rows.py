@@ -69,6 +69,9 @@ def to_batch(
 
 
 def _array(values: list[Any], column: StoredColumn, data_type: pa.DataType) -> pa.Array:
+    expected = int if column.storage == "INTEGER" else str
+    if any(value is not None and type(value) is not expected for value in values):
+        raise TypeError(f'a value of "{column.name}" is not kept as {column.storage}')
     if column.storage == "INTEGER":
         return pa.array(values, pa.int64()).cast(data_type)
     if column.kind == "json":

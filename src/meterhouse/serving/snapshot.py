@@ -120,6 +120,8 @@ class SqliteSnapshot:
         """Return what SQLite finds wrong with the file; empty when nothing is."""
         found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
         problems = [] if found == ["ok"] else found
+        if self._connection.execute("SELECT one FROM visible").fetchall() != [(1,)]:
+            problems.append("it does not have just one visible epoch")
         rows = self._connection.execute("SELECT id, epoch, name, physical FROM tables")
         for number, epoch, name, physical in rows:
             if (epoch, physical) != (self.served.epoch, f"{name}@{number}"):
@@ -241,11 +243,11 @@ def opened(path: Path) -> Iterator[SqliteSnapshot]:
             connection.execute("BEGIN")
             yield SqliteSnapshot(connection, path)
         problem: Exception | None = None
-    except (sqlite3.Error, MeterhouseError) as error:
+    except (sqlite3.Error, UnicodeDecodeError, MeterhouseError) as error:
         problem = error
     if (before and _state(path) != before) or _came_or_went(problem, path, before):
         raise _ChangedError from problem
-    if isinstance(problem, sqlite3.Error):
+    if isinstance(problem, sqlite3.Error | UnicodeDecodeError):
         raise translated(problem, path) from problem
     if problem is not None:
         raise problem
@@ -288,7 +290,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def translated(error: sqlite3.Error, path: Path) -> MeterhouseError:
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> MeterhouseError:
     """Return ``error`` as the environment's fault or as damage."""
     name = getattr(error, "sqlite_errorname", None) or ""
     if any(name.startswith(f"SQLITE_{kind}") for kind in _ENVIRONMENT):

@@ -232,3 +232,12 @@ def test_undeclared_fields_count_also_where_a_column_is_fed_by_one_named_extra()
 def with_column(contract: Contract, name: str, kind: str, *, source: str = "") -> Contract:
     column = Column(name, cast(ColumnType, kind), source or name)
     return replace(contract, columns=(*contract.columns, column))
+
+
+def test_an_empty_object_where_a_number_belongs_is_not_a_missing_number() -> None:
+    odd, null, absent = hashes(
+        b'{"event_id":"a","value":{}}', b'{"event_id":"a","value":null}', b'{"event_id":"a"}'
+    )
+
+    assert null == absent
+    assert odd != null
