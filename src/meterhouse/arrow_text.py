@@ -15,6 +15,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterhouse.errors import UsageError
 from meterhouse.formats import Column, Kind, RowsChunk, decimal_text, native, text
 
 __all__ = ["ArrowChunk", "chunks_of", "columns_of", "kind_of", "text_array"]
@@ -22,6 +23,10 @@ __all__ = ["ArrowChunk", "chunks_of", "columns_of", "kind_of", "text_array"]
 _CHUNK_BYTES: Final = 32 << 20
 _JSON_ODD: Final = r'[\x00-\x1f"\\]'
 _CSV_ODD: Final = r'[",\r\n]|^$'
+_DAYS: Final = (-719_162, 2_932_896)
+"""0001-01-01 and 9999-12-31, in days from 1970: what a day is printed as needs a year of four
+digits. Tables hold no other; SQL can make one, and infinity."""
+_MICROSECONDS: Final = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
 _KINDS: Final[Sequence[tuple[Callable[[pa.DataType], bool], Kind]]] = (
     (pa.types.is_string, "text"),
@@ -139,12 +144,32 @@ def _decimals(column: pa.Array) -> pa.StringArray:
 
 
 def _dates(column: pa.Array) -> pa.StringArray:
-    return column.cast(pa.date32()).cast(pa.string())
+    days = column.cast(pa.date32())
+    _refuse_beyond(days.cast(pa.int32()), _DAYS)
+    return days.cast(pa.string())
+
+
+def _refuse_beyond(values: pa.Array, bounds: tuple[int, int]) -> None:
+    found = pc.min_max(values).as_py()
+    if found["min"] is not None and not bounds[0] <= found["min"] <= found["max"] <= bounds[1]:
+        raise _beyond_printing()
+
+
+def _beyond_printing() -> UsageError:
+    return UsageError(
+        "the answer holds a day or time outside the years 1 to 9999, which has no printed form",
+        "",
+        "leave it out with WHERE, or print it as text: CAST(… AS VARCHAR)",
+    )
 
 
 def _timestamps(column: pa.Array) -> pa.StringArray:
     """Local formatting is a hundred times slower than taking the zone off: all is UTC."""
-    bare = column.cast(pa.timestamp("us", "UTC") if column.type.tz else pa.timestamp("us"))
+    try:
+        bare = column.cast(pa.timestamp("us", "UTC") if column.type.tz else pa.timestamp("us"))
+    except pa.ArrowInvalid as error:
+        raise _beyond_printing() from error
+    _refuse_beyond(bare.cast(pa.int64()), _MICROSECONDS)
     bare = bare.cast(pa.int64()).cast(pa.timestamp("us"))
     seconds = pc.floor_temporal(bare, unit="second")
     shown = pc.if_else(
@@ -194,7 +219,10 @@ def _token(value: object) -> str:
 def _python(column: pa.Array) -> list[object]:
     """Return Python values, maps as dictionaries."""
     convert = _converter(column.type)
-    values: list[object] = column.to_pylist()
+    try:
+        values: list[object] = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise _beyond_printing() from error
     return values if convert is None else [None if v is None else convert(v) for v in values]
 
 

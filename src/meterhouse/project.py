@@ -176,7 +176,7 @@ class Project:
 
         ``waiting`` is called when another ``ingest`` has to end first.
         """
-        with one_writer(self._lock("ingest"), waiting), self._state() as state:
+        with self._modes(), one_writer(self._lock("ingest"), waiting), self._state() as state:
             log = Log(self.blobs)
             apply = self._apply(log, state)
             run = Ingest(
@@ -203,7 +203,7 @@ class Project:
         Raises:
             ModelError: A model's SQL or an audit failed; what was published stays.
         """
-        with self._state() as state:
+        with self._modes(), self._state() as state:
             log = Log(self.blobs)
             apply = self._apply(log, state)
             apply.catch_up()
@@ -336,7 +336,7 @@ class Project:
                 nothing was changed.
             ModelError: A model's SQL or audit failed; the lake is what it was.
         """
-        with one_writer(self._lock("ingest"), waiting):
+        with self._modes(), one_writer(self._lock("ingest"), waiting):
             with self._subject() as (subject, _):
                 check_rebuildable(subject, accept_loss=accept_loss)
                 drop_damaged_serving(subject)
@@ -439,6 +439,19 @@ class Project:
 
     def _lock(self, name: str) -> Path:
         return self.root / ".locks" / name
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        """Let the group read what libraries write, whose files take the process's umask."""
+        if not self.settings.access_group_shared:
+            yield
+            return
+        before = os.umask(0)
+        os.umask(before & ~0o050)
+        try:
+            yield
+        finally:
+            os.umask(before)
 
     @contextmanager
     def _state(self) -> Iterator[State]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from meterhouse.engines.statements import check_one_select
-from meterhouse.errors import ModelError, SqlError, UsageError
+from meterhouse.errors import ModelError, SqlError, UsageError, nearest
 from meterhouse.lake.published import Published, read_published
 from meterhouse.models.header import read_header
 from meterhouse.names import TECHNICAL
@@ -23,7 +23,15 @@ from meterhouse.ports import Engine, Session
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Selection", "grain_of", "published_lake", "resolve", "rows_of", "rows_of_sql"]
+__all__ = [
+    "Selection",
+    "grain_of",
+    "mentioned",
+    "published_lake",
+    "resolve",
+    "rows_of",
+    "rows_of_sql",
+]
 
 _MISSING_TABLE: Final = re.compile(r'Table with name "?(?P<name>[^"!]+?)"? does not exist')
 _MISSING_COLUMN: Final = re.compile(
@@ -65,7 +73,7 @@ def resolve(published: Published, name: str) -> str:
     """Return the full name of a table; its layer may be left out where that is clear.
 
     Raises:
-        UsageError: There is no such table; the nearest is named.
+        UsageError: There is no such table (the nearest is named), or there are several.
     """
     folded = name.strip().casefold()
     if folded in published.tables:
@@ -73,8 +81,18 @@ def resolve(published: Published, name: str) -> str:
     short = _named(published, folded)
     if len(short) == 1:
         return short[0]
-    names = [*published.tables] if "." in folded or short else _short_names(published)
+    if short:
+        raise _several(name, short, "")
+    layer, dot, _ = folded.partition(".")
+    beside = [full for full in published.tables if full.startswith(f"{layer}.")] if dot else []
+    near = nearest(folded, published.tables) if dot else None
+    names = [near] if near else beside or _short_names(published)
     raise UsageError.unknown("table", name, names)
+
+
+def _several(name: str, tables: Sequence[str], where: str) -> UsageError:
+    found = " and ".join(sorted(tables))
+    return UsageError(f'table "{name}" could be {found}', where, "write its layer too")
 
 
 def _named(published: Published, short: str) -> list[str]:
@@ -128,7 +146,12 @@ def rows_of(
     known = relation.schema.names
     for name in wanted.columns:
         if name not in known:
-            raise UsageError.unknown(f"column of {table}", name, known)
+            hint = nearest(name, known)
+            raise UsageError(
+                f'column "{name}" of {table} does not exist',
+                "",
+                f'did you mean "{hint}"?' if hint else f"use one of {', '.join(known)}",
+            )
     sql = f"SELECT {_listed(wanted.columns or known)} FROM {table}"
     if wanted.where:
         _check_condition(wanted.where)
@@ -139,7 +162,7 @@ def rows_of(
         sql += f" LIMIT {wanted.limit}"
     if wanted.where:
         check_one_select(sql)
-    seen = dict.fromkeys([table, *_mentioned(published, wanted.where)])
+    seen = dict.fromkeys([table, *mentioned(published, wanted.where)])
     with _session(published, engine, list(seen)) as session:
         yield session.stream(sql)
 
@@ -157,7 +180,7 @@ def rows_of_sql(published: Published, engine: Engine, text: str) -> Iterator[pa.
         UsageError: It is not one SELECT, or names what does not exist; the nearest is named.
     """
     check_one_select(text)
-    with _session(published, engine, _mentioned(published, text)) as session:
+    with _session(published, engine, mentioned(published, text)) as session:
         yield session.stream(text)
 
 
@@ -172,7 +195,7 @@ def _session(published: Published, engine: Engine, tables: Sequence[str]) -> Ite
         raise _explained(error, published, tables) from error
 
 
-def _mentioned(published: Published, text: str) -> list[str]:
+def mentioned(published: Published, text: str) -> list[str]:
     """Return the tables whose names are in ``text``: all it reads, perhaps more."""
     folded = text.casefold()
     if any(word in folded for word in _CATALOG):
@@ -224,11 +247,16 @@ def _explained(error: SqlError, published: Published, tables: Sequence[str]) -> 
 
 
 def _no_table(name: str, published: Published, where: str) -> UsageError:
-    if len(short := _named(published, name)) == 1:
+    short = _named(published, name)
+    if len(short) > 1:
+        return _several(name, short, where)
+    if short:
         return UsageError(
             f'table "{name}" does not exist', where, f"write its layer too: {short[0]}"
         )
-    known = published.tables if "." in name else [*published.tables, *_short_names(published)]
+    # The engine names a table without its layer.
+    near = nearest(name.casefold(), _short_names(published))
+    known = _named(published, near) if near else published.tables
     return UsageError.unknown("table", name, known, where=where)
 
 

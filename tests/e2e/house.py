@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from meterhouse.cli import run
-from meterhouse.config import FILE_NAME
 from meterhouse.layers.batch import BatchReport
 from meterhouse.log.report import IngestReport
 from meterhouse.ports import Clock
@@ -316,6 +315,3 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made
             done.write_bytes(pickle.dumps(make(folder)))
     made: Made = pickle.loads(done.read_bytes())
     return made
-
-
-__all__ = ["FILE_NAME", "House", "Ran", "cli"]

@@ -186,9 +186,11 @@ def unpacked(name: str, data: bytes) -> bytes:
     return zstandard.decompress(data) if name.endswith(".zst") else data
 
 
-def played(root: Path, calls: Mess, *, batches: Sequence[int] = ()) -> House:
+def played(
+    root: Path, calls: Mess, *, batches: Sequence[int] = (), models: Sequence[str] = ()
+) -> House:
     """A project that took the delivery call by call, published after some and at the end."""
-    house = House.new(root)
+    house = House.new(root, models=models)
     for number, files in enumerate(calls.calls):
         folder = house.inbox / f"{number:03}"
         for name, data in files:

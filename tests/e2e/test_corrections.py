@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from e2e.house import DAILY, House, assert_oracle, assert_same, delivery
+from e2e.house import DAILY, House, assert_ledger, assert_oracle, assert_same, delivery
 from e2e.records import INVOICES, ORGS, TICKETS, event, events, invoice, org, orgs, ticket
 from meterhouse.errors import ModelError, SourceRefusedError
 from meterhouse.synth import Options, generate
@@ -133,6 +133,30 @@ def test_an_old_file_under_another_name_takes_nothing_back(billing: House) -> No
     assert revenue(billing) == [(Decimal("23.1"), 1)]
     ledger = billing.ledger()["billing_monthly"]
     assert (ledger["landed"], ledger["duplicate"]) == (3, 1)
+
+
+def test_corrections_in_place_and_under_other_names_come_to_what_the_oracle_says(
+    billing: House,
+) -> None:
+    first, second, third = (INVOICES + invoice(subtotal) for subtotal in ("10", "20", "10.00"))
+    arrivals = [
+        ("billing_monthly.csv", first),
+        ("billing_monthly_old.csv", first),  # a copy: duplicates
+        ("billing_monthly.csv", second),
+        ("billing_monthly_old.csv", second),  # a copy again
+        ("billing_monthly.csv", first),  # back to what it was itself: a correction
+        ("billing_monthly_new.csv", third),  # the same by value: equal to what is current
+        ("billing_monthly_old.csv", second),  # already done
+    ]
+    for name, text in arrivals:
+        billing.put(name, text)
+        billing.ingest(billing.inbox / name)
+    billing.batch()
+
+    oracle = Oracle([(name, text.encode()) for name, text in arrivals])
+    assert_oracle(billing, oracle, ["silver.billing_enriched", "gold.revenue_by_org_month"])
+    assert_ledger(billing, oracle)
+    assert revenue(billing) == [(Decimal("12.1"), 1)]
 
 
 def test_a_renamed_org_has_two_versions_and_old_events_bear_the_new_name(owned: House) -> None:
@@ -449,6 +473,29 @@ def test_an_audit_that_fails_publishes_nothing_and_names_the_rows(usage: House) 
 
     assert [row["event_count"] for row in usage.rows("gold.finops_by_org_day")] == [10]
     usage.verified()
+
+
+def test_an_audit_is_run_again_when_the_other_table_that_it_reads_changed(usage: House) -> None:
+    usage.put("events_1.jsonl", events(1, 3))
+    usage.ingest()
+    add_model(usage)
+    usage.batch()
+    usage.edit(
+        "models/gold/org_daily_usage_by_service.sql",
+        "FROM silver.usage AS usage",
+        "FROM silver.usage AS usage WHERE usage.event_id <> 'e-1'",
+    )
+    usage.edit(
+        "models/gold/org_daily_usage_by_service.sql",
+        "  - same_total: {daily_cost_usd: silver.usage.cost_usd_increment}\n",
+        "",
+    )
+
+    with pytest.raises(ModelError, match=r"gold\.cost_by_region") as refused:
+        usage.project.batch()
+
+    assert "same_total" in str(refused.value)
+    assert [row["event_count"] for row in usage.rows("gold.finops_by_org_day")] == [3]
 
 
 def test_a_model_that_is_not_valid_stops_nothing_but_itself(usage: House) -> None:

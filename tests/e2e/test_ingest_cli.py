@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,3 +131,23 @@ def test_a_damaged_log_exits_1_and_says_what_to_do(
 
     assert program("ingest", "inbox") == 1
     assert "docs/backup.md" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_broken_promise(
+    project: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def fileno(self) -> int:
+            return spare
+
+        def write(self, data: object) -> int:
+            raise BrokenPipeError(errno.EPIPE, "closed")
+
+    spare = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Closed(), write_through=True))
+
+    assert program("config") == 0
+    os.close(spare)

@@ -77,7 +77,7 @@ def test_generated_records_in_disorder_give_the_same_tables(
     assert_explained(house, tidy_terms, messed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_where_records_compete_the_order_of_the_log_decides(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     options = Options(
@@ -112,7 +112,7 @@ def test_bronze_holds_every_accepted_record_once_whatever_came_twice(
 ) -> None:
     messed = mess(calm, 9, calls=3, doubled=1.0)
 
-    house = played(tmp_path / "house", messed, batches=[0, 1])
+    house = played(tmp_path / "house", messed, batches=[0, 1], models=["gold.finops_by_org_day"])
 
     ids = house.table("bronze.usage_events")["event_id"].to_pylist()
     assert len(ids) == len(set(ids))

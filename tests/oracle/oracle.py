@@ -44,7 +44,7 @@ class _State:
         self.payloads: dict[Identity, Any] = {}
         self.held: set[Any] = set()
         self.files: dict[str, bytes] = {}
-        self.bodies: set[bytes] = set()
+        self.bodies: defaultdict[bytes, set[str]] = defaultdict(set)
         self.versions: list[tuple[Identity, Row | None]] = []
         self.counts: Counter[str] = Counter()
         self.money: dict[str, dict[str, dict[str, Decimal]]] = {}
@@ -95,9 +95,10 @@ class Oracle:
                 before, skipped = records.read(state.source, name, known)
                 start = len(before)
         else:
-            repeated = data in state.bodies
+            # A file that goes back to what it was itself is a correction, not a copy.
+            repeated = bool(state.bodies[data]) and name not in state.bodies[data]
         state.files[name] = data
-        state.bodies.add(data)
+        state.bodies[data].add(name)
         found, blank = records.read(state.source, name, data)
         state.counts["blank"] += blank - skipped
         for record in found[start:]:

@@ -208,3 +208,21 @@ def test_wide_batches_are_cut_into_pieces_that_fit_memory() -> None:
 
     assert sum(piece.batch.num_rows for piece in pieces) == 8
     assert max(piece.batch.num_rows for piece in pieces) < 8
+
+
+@pytest.mark.parametrize("name", TEXT_FORMATS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([2**31 - 1], pa.int32()).cast(pa.date32()),
+        pa.array([2**63 - 1], pa.int64()).cast(pa.timestamp("us", "UTC")),
+        pa.array([2**62], pa.int64()).cast(pa.timestamp("s")),
+        pa.array([[2**31 - 1]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+    ],
+    ids=["infinite day", "infinite time", "far seconds", "nested"],
+)
+def test_a_day_that_has_no_printed_form_is_the_users_mistake(name: str, values: pa.Array) -> None:
+    batch = pa.record_batch({"a": values})
+
+    with pytest.raises(UsageError, match="no printed form"):
+        printed(name, ArrowChunk(batch), list(columns_of(batch.schema)))

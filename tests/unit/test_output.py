@@ -29,6 +29,11 @@ def test_binary_formats_need_a_file() -> None:
         Destination("parquet", None)
 
 
+def test_a_file_in_a_folder_that_does_not_exist_is_refused_before_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Destination("csv", tmp_path / "nowhere" / "a.csv")
+
+
 @pytest.mark.parametrize(
     ("name", "format_"),
     [("a.json", "json"), ("a.PARQUET", "parquet"), ("a.jsonl", "jsonl"), ("a", "csv")],

@@ -134,7 +134,7 @@ def test_unknown_columns_name_the_nearest(lake: Published, engine: DuckDBEngine)
 def test_the_layer_may_be_left_out_where_that_is_clear(lake: Published) -> None:
     assert resolve(lake, "orgs") == "silver.orgs"
     assert resolve(lake, " Gold.Daily ") == "gold.daily"
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"could be gold\.daily and silver\.daily"):
         resolve(lake, "daily")
     with pytest.raises(UsageError, match=r'"silver\.org"') as raised:
         resolve(lake, "silver.org")
@@ -222,6 +222,8 @@ def test_files_and_network_are_out_of_reach(
     [
         ("FROM gold.dayly", 'table "gold.dayly"', 'did you mean "gold.daily"?'),
         ("FROM orgs", 'table "orgs"', "write its layer too: silver.orgs"),
+        ("FROM silver.orgz", 'orgz" does not exist', 'did you mean "silver.orgs"?'),
+        ("FROM daily", 'table "daily" could be', "write its layer too"),
         ("SELECT cost_us FROM gold.daily", 'column "cost_us"', 'did you mean "cost_usd"?'),
         ("SELECT d.org FROM gold.daily AS d", 'column "org"', 'did you mean "org_id"?'),
         ("SELECT lower(1, 2)", "SQL can't be run", "correct the SQL"),

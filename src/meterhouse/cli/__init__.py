@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from meterhouse.cli.columns import printable
 from meterhouse.errors import EnvironmentFailureError, MeterhouseError, SqlError, UsageError
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -40,6 +41,10 @@ COMMANDS: Final = {
 """Command to "module:attribute" and its one line of help, so that --help imports nothing."""
 
 
+class _ReaderLeftError(Exception):
+    """Who read our output (head, less) has seen enough."""
+
+
 class LazyGroup(click.Group):
     """Lists all commands from ``COMMANDS``; imports one only when it is called."""
 
@@ -62,6 +67,13 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise UsageError.unknown("command", args[0], COMMANDS, where="meterhouse --help")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; click would exit with 1, a broken promise, when ``head`` closes."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderLeftError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list without importing a single command."""
@@ -103,8 +115,8 @@ def run() -> int:
         return 2
     except click.ClickException as error:
         return _failed(_usage(error))
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python would complain again at exit.
+    except _ReaderLeftError:
+        # Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SqlError as error:
@@ -125,7 +137,7 @@ def _failed(error: MeterhouseError) -> int:
         return _bug(error)
     where = error.where or shlex.join(["meterhouse", *sys.argv[1:]])
     fix = error.fix or "see what it can do: meterhouse --help"
-    click.echo(f"error: {_printable(str(MeterhouseError(error.what, where, fix)))}", err=True)
+    click.echo(f"error: {printable(str(MeterhouseError(error.what, where, fix)))}", err=True)
     return error.exit_code
 
 
@@ -157,10 +169,3 @@ def _bug(error: Exception) -> int:
     traceback.print_exception(error)
     click.echo("this is a bug in meterhouse; the log and the last answer are intact", err=True)
     return 70
-
-
-def _printable(text: str) -> str:
-    """Keep control characters of names off the terminal; line ends of messages stay."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text
-    )

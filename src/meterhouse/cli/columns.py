@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "printable"]
 
 
 def aligned(
@@ -18,3 +18,10 @@ def aligned(
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield (indent + "  ".join(cells)).rstrip()
+
+
+def printable(text: str) -> str:
+    """Keep control characters of names and values off the terminal; line ends stay."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text
+    )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meterhouse.errors import UsageError
+
 if TYPE_CHECKING:
     from meterhouse.project import Project
 
@@ -73,10 +75,19 @@ def _deliver(delivery: Path, shown: str) -> None:
 
     truth = delivery / "truth.json"
     if not truth.exists():
-        # Written last: without it, what is there is what an interrupted run left.
-        if delivery.is_dir() and (delivery / "usage_events_stream").is_dir():
-            shutil.rmtree(delivery)
-        generate(delivery, Options(events=20_000, orgs=40, files=40, drift=True))
+        # What an interrupted run leaves has a name of its own, and is never anybody else's.
+        part = delivery.with_name(".delivery.part")
+        shutil.rmtree(part, ignore_errors=True)
+        generate(part, Options(events=20_000, orgs=40, files=40, drift=True))
+        try:
+            part.rename(delivery)
+        except OSError as error:
+            shutil.rmtree(part)
+            raise UsageError(
+                f'folder "{shown}" is not empty; nothing was written into it',
+                str(delivery),
+                "name another folder: meterhouse demo DIR",
+            ) from error
     planted = json.loads(truth.read_text("utf-8"))
     counted = planted["sources"]["usage_events"]["records"]
     click.echo(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meterhouse.cli.columns import aligned
+from meterhouse.cli.columns import aligned, printable
 from meterhouse.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _print_records(records: pa.Table, count: int, sums: Mapping[str, Any]) -> No
     reasons = ["reason"] if any(_reasons(records)) else []
     rows = [("entry", "file:line", *reasons, *measures)]
     for row in records.to_pylist():
-        place = f"{row['source_file']}:{row['source_line']}"
+        place = printable(f"{row['source_file']}:{row['source_line']}")
         values = (text(row[name]) or "" for name in (*reasons, *measures))
         rows.append((str(row["log_position"]), place, *values))
     blank = ("",) * len(reasons)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,11 @@ class OpenLake:
     published: Published
     engine: Engine
 
-    def emit(self, rows: pa.RecordBatchReader, to: Destination) -> None:
-        """Print ``rows`` with the position they stand for."""
-        as_of = AsOf.at(self.published.stamp.position, self.published.ingest_ts, system_clock())
+    def emit(self, rows: pa.RecordBatchReader, to: Destination, tables: Iterable[str]) -> None:
+        """Print ``rows``, read from ``tables``, with the position they stand for."""
+        now = system_clock()
+        as_of = AsOf.at(self.published.stamp.position, self.published.ingest_ts, now)
+        as_of = AsOf.of_tables(as_of, tables, self.published.details, now)
         sentences = [as_of.sentence()]
         if to.binary:
             table_file(to, rows.schema, rows, sentences)

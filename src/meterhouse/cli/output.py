@@ -45,7 +45,7 @@ class Destination:
         """Take what the command line said.
 
         Raises:
-            UsageError: The format does not exist, or needs a file.
+            UsageError: The format does not exist or needs a file, or there is no folder for it.
         """
         if format_ is not None and format_ not in FORMATS:
             raise UsageError.unknown("format", format_, FORMATS)
@@ -54,6 +54,10 @@ class Destination:
         if self.format in BINARY_FORMATS and output is None:
             raise UsageError(
                 f"format {self.format} is not for the screen", "", "name a file with --output FILE"
+            )
+        if output is not None and not output.parent.is_dir():
+            raise UsageError(
+                f'folder "{output.parent}" does not exist', f"--output {output}", "make it first"
             )
 
     @property

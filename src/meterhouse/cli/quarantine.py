@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from meterhouse.cli.columns import aligned
+from meterhouse.cli.columns import aligned, printable
 from meterhouse.cli.output import Destination, output_options, print_answer, table_file
 from meterhouse.errors import UsageError
 
@@ -128,14 +129,17 @@ def show(option: str | None, source: str, reason: str, limit: int, raw: bool) ->
 def _print_record(row: dict[str, Any], names: list[str]) -> None:
     from meterhouse.formats import text
 
-    click.echo(f"{row['source_file']}:{row['source_line']}  (log entry {row['log_position']})")
-    click.echo(f"  broken:   {', '.join(row['broken_rules'])}")
+    said = [f"{row['source_file']}:{row['source_line']}  (log entry {row['log_position']})"]
+    said.append(f"  broken:   {', '.join(row['broken_rules'])}")
     read = [f"{name}={text(row[name])}" for name in names if row[name] is not None]
     if read:
-        click.echo(f"  read:     {', '.join(read)}")
+        said.append(f"  read:     {', '.join(read)}")
     if row["unreadable"]:
-        click.echo(f"  unread:   {row['unreadable']}")
-    click.echo(f"  record:   {row['raw_text']}\n")
+        said.append(f"  unread:   {row['unreadable']}")
+    said.append(f"  record:   {row['raw_text']}")
+    for line in said:
+        click.echo(printable(line.replace("\n", "\\x0a")))
+    click.echo("")
 
 
 @quarantine.command()
@@ -148,23 +152,35 @@ def export(
 ) -> None:
     """Write held records of one source, with all columns, in any output format."""
     from meterhouse.arrow_text import chunks_of, columns_of
+    from meterhouse.layers.bronze import bronze_schemas
     from meterhouse.project import open_project
 
     house = open_project(option)
+    contracts = house.contracts
     if not source:
         raise UsageError(
             "held records of different sources have different columns",
             "--source",
-            f"name one of {', '.join(sorted(house.contracts))}",
+            f"name one of {', '.join(sorted(contracts))}",
         )
     to = Destination(format_, output)
-    batches = [batch for _, batch in house.quarantined(source, reason)]
-    if not batches:
-        click.echo("nothing is held", err=True)
-        return
-    schema: pa.Schema = batches[0].schema
-    said = [f"{sum(batch.num_rows for batch in batches):,} held records"]
+    found = (batch for _, batch in house.quarantined(source, reason))
+    first = next(found, None)
+    schema = first.schema if first is not None else None
+    if schema is None:
+        schema = bronze_schemas(contracts)[contracts[source].quarantine]
+    count = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal count
+        for batch in chain([first] if first is not None else [], found):
+            count += batch.num_rows
+            yield batch
+
+    def said() -> Iterator[str]:
+        yield f"{count:,} held records" if count else "nothing is held"
+
     if to.binary:
-        table_file(to, schema, batches, said)
+        table_file(to, schema, batches(), said())
     else:
-        print_answer(to, columns_of(schema), chunks_of(batches), {}, said)
+        print_answer(to, columns_of(schema), chunks_of(batches()), {}, said())

@@ -49,7 +49,7 @@ def read(
         grain = grain_of(lake.published, lake.root, name)
         selection = Selection(wanted, where, most)
         with rows_of(lake.published, lake.engine, name, grain, selection) as rows:
-            lake.emit(rows, to)
+            lake.emit(rows, to, [name])
 
 
 def _limit(text: str | None) -> int | None:

@@ -28,7 +28,7 @@ def sql(project: str | None, /, text: str, format_: str | None, output: Path | N
     to = Destination(format_, output)
 
     from meterhouse.cli.lake import open_lake
-    from meterhouse.reading import rows_of_sql
+    from meterhouse.reading import mentioned, rows_of_sql
 
     with open_lake(project) as lake, rows_of_sql(lake.published, lake.engine, text) as rows:
-        lake.emit(rows, to)
+        lake.emit(rows, to, mentioned(lake.published, text))

@@ -75,7 +75,8 @@ def _published(found: ProjectStatus) -> str:
     if not found.published:
         return "nothing yet: run `meterhouse batch`"
     lag = found.position - found.published
-    behind = "up to date" if not lag else f"{lag:,} entries behind: run `meterhouse batch`"
+    entries = "1 entry" if lag == 1 else f"{lag:,} entries"
+    behind = f"{entries} behind: run `meterhouse batch`" if lag else "up to date"
     return f"entry {found.published:,} of {found.published_at}, {behind}"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Final, Literal, TypeAlias, cast, get_args
 
 from meterhouse.errors import nearest
@@ -280,6 +281,13 @@ def read_money(fields: Mapping[str, Value], columns: Sequence[Column]) -> tuple[
         if kinds[name] != "decimal":
             raise fields["money"].error(
                 f'money column "{name}" is of type {kinds[name]}', "declare it with type: decimal"
+            )
+    for column in columns:
+        given = column.default.split("'")[1] if column.name in money and column.default else "0"
+        if Decimal(given) != 0:
+            raise fields["money"].error(
+                f'money column "{column.name}" has a default that is not 0',
+                "remove it or make it 0: the ledger counts amounts that were delivered only",
             )
     if money and "currency" not in fields:
         raise fields["money"].error(

@@ -101,6 +101,9 @@ class CsvRows:
         self._sure = rf"^{_SURE_FIELD}(?:,{_SURE_FIELD}){{{more}}}$"
         self._too_wide = len(self._names) > _MOST_SURE_FIELDS
 
+    def shaped(self, spans: Spans) -> None:
+        """Return nothing: rows of CSV have no names in them to tell a shape by."""
+
     def classes(self, spans: Spans) -> npt.NDArray[np.uint8]:
         """Return how each record can be read; 0 where only ``delivered`` can."""
         classes = np.zeros(len(spans), np.uint8)

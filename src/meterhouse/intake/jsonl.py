@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.json as pj
 from meterhouse.intake.contract import Column, ColumnType, Contract
 from meterhouse.intake.jsontext import MAX_RECORD_BYTES, read_object
 from meterhouse.intake.lines import Spans
+from meterhouse.intake.shapes import shaped_lines
 from meterhouse.intake.values import ARROW_TYPES, INTEGER, PLAIN_NUMBER
 
 __all__ = ["EXACT", "JsonlRows"]
@@ -46,12 +48,22 @@ class JsonlRows:
             if json.dumps(name, ensure_ascii=False) == f'"{name}"'
         }
         self._schema = pa.schema([(name, kind) for name, kind in kinds.items() if kind is not None])
-        numeric = [field.name for field in self._schema if _is_number(field.type)]
-        self._plain = self._line_pattern(_TEXT, quoted=False)
-        self._quoted = self._line_pattern(_UNESCAPED_TEXT, quoted=True) if numeric else ""
-        self._openings = [
+        self._shaped = shaped_lines(self._schema)
+        self._numeric = [field.name for field in self._schema if _is_number(field.type)]
+
+    @cached_property
+    def _plain(self) -> str:
+        return self._line_pattern(_TEXT, quoted=False)
+
+    @cached_property
+    def _quoted(self) -> str:
+        return self._line_pattern(_UNESCAPED_TEXT, quoted=True) if self._numeric else ""
+
+    @cached_property
+    def _openings(self) -> list[tuple[bytes, re.Pattern[bytes], bytes]]:
+        return [
             (opening, re.compile(re.escape(opening) + rb'([^"]*)"'), opening[:-1] + rb" \1 ")
-            for name in numeric
+            for name in self._numeric
             for opening in (f'"{name}": "'.encode(), f'"{name}":"'.encode())
         ]
 
@@ -72,6 +84,10 @@ class JsonlRows:
         pair = rf"(?:{'|'.join(pairs)})"
         inner = rf"(?:{pair}(?:{_SPACE},{_SPACE}{pair})*)?" if pairs else ""
         return rf"^{_SPACE}\{{{_SPACE}{inner}{_SPACE}\}}[ \t\r\n]*$"
+
+    def shaped(self, spans: Spans) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
+        """Return what can be read of a run by the shapes of its lines, and where that is sure."""
+        return self._shaped.read(spans)
 
     def classes(self, spans: Spans) -> npt.NDArray[np.uint8]:
         """Return how each record can be read; 0 where only ``delivered`` can.

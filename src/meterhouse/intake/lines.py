@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "Offsets",
     "Spans",
     "complete_prefix",
+    "joined",
     "records",
     "split",
     "tree_root",
@@ -96,6 +98,33 @@ class Spans:
             self.physical,
             self.blank,
         )
+
+    def picked(self, chosen: npt.NDArray[np.int64]) -> Spans:
+        """Return some of the records, copied out, each as a line of a range of its own."""
+        bodies = [self.body(index) for index in chosen.tolist()]
+        ends = np.cumsum([len(body) + 1 for body in bodies]) - 1
+        starts = ends - (self.ends[chosen] - self.starts[chosen])
+        return Spans(b"\n".join(bodies), starts, ends, self.lines[chosen], len(bodies), 0)
+
+
+def joined(parts: Sequence[Spans], first_lines: Sequence[int]) -> Spans:
+    """Return the records of several ranges as those of one; lines count from ``first_lines``."""
+    lines = [part.lines + first for part, first in zip(parts, first_lines, strict=True)]
+    if len(parts) == 1:
+        return replace(parts[0], lines=lines[0])
+    texts = [part.data if part.data.endswith(b"\n") else part.data + b"\n" for part in parts]
+    offsets = [0, *accumulate(map(len, texts))]
+    none = np.zeros(0, np.int64)
+    return Spans(
+        b"".join(texts),
+        np.concatenate(
+            [none, *(part.starts + at for part, at in zip(parts, offsets, strict=False))]
+        ),
+        np.concatenate([none, *(part.ends + at for part, at in zip(parts, offsets, strict=False))]),
+        np.concatenate([none, *lines]),
+        sum(part.physical for part in parts),
+        sum(part.blank for part in parts),
+    )
 
 
 def split(data: bytes) -> Offsets:

@@ -301,9 +301,11 @@ def vectorised(kind: ColumnType, texts: pa.StringArray) -> tuple[pa.Array, Sure]
     if kind == "json":
         return texts, _flags(pc.is_null(texts))
     if kind == "timestamp" and _all_of_usual_form(texts):
-        sure = None
-    else:
-        texts, sure = _plain(texts, _PATTERNS[kind])
+        try:
+            return pc.cast(texts, ARROW_TYPES[kind]), None
+        except pa.ArrowInvalid:
+            pass  # some day or hour does not exist: the pattern says which
+    texts, sure = _plain(texts, _PATTERNS[kind])
     try:
         return pc.cast(texts, ARROW_TYPES[kind]), sure
     except pa.ArrowInvalid:
@@ -357,13 +359,18 @@ def _all_of_usual_form(texts: pa.StringArray) -> bool:
     return bool(marks.all() and digits.all() and centuries.all())
 
 
+# Made once: for each Python value it is given, PyArrow looks for a module that may be missing.
+_NOTHING, _TRUE, _NO_TEXT = pa.scalar(0, pa.int32()), pa.scalar(True), pa.scalar(None, pa.string())
+
+
 def _plain(texts: pa.StringArray, pattern: str) -> tuple[pa.StringArray, Sure]:
     """Null what does not match; sure of what matches, is NULL or empty."""
     matches = pc.match_substring_regex(texts, pattern)
     if pc.all(matches, min_count=0).as_py():
         return texts, None
-    sure = _flags(pc.or_(pc.fill_null(matches, True), pc.equal(pc.fill_null(texts, ""), "")))
-    return pc.if_else(matches, texts, None), None if sure.all() else sure
+    empty = pc.equal(pc.binary_length(texts), _NOTHING)
+    sure = _flags(pc.fill_null(pc.or_(matches, empty), _TRUE))
+    return pc.if_else(matches, texts, _NO_TEXT), None if sure.all() else sure
 
 
 def _usual_timestamps(texts: pa.StringArray) -> pa.StringArray:

@@ -99,7 +99,8 @@ class Published:
     """Raised when models, contracts, parser or fork changed what the same log gives."""
     tables: Mapping[str, PublishedTable]
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Travels with every answer: ``latest_day`` (see layers.anchors), ``parser``."""
+    """Travels with every answer: ``latest_day`` (see layers.anchors), ``parser``; ``stale`` and
+    ``stale_ingest_ts``, for tables left as they were, position and time that they stand for."""
     root: str = field(default="", compare=False)
     """Where ``lake/`` is; filled by ``read_published``."""
 

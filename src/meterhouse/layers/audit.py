@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from meterhouse.errors import ModelError
 from meterhouse.layers.compute import failed_audits
-from meterhouse.layers.plan import Action
+from meterhouse.layers.plan import Action, Change
 from meterhouse.models.graph import tables_read
 from meterhouse.models.model import Model
 from meterhouse.ports import Session
@@ -27,11 +27,25 @@ def on_new_rows(model: Model, action: Action) -> Model:
     return replace(model, audits=tuple(chosen))
 
 
-def on_whole_tables(model: Model, action: Action) -> Model:
-    """Return ``model`` with the audits that are run over the tables about to be published."""
+def on_whole_tables(model: Model, action: Action, changes: Mapping[str, Change]) -> Model:
+    """Return ``model`` with the audits that are run over the tables about to be published.
+
+    Args:
+        model: Of a step.
+        action: What the step does.
+        changes: Every other table with what happens to it. An audit holds no longer because
+            it held before when a table that it reads is another one now; nor, for a table
+            that is kept, when the other one has new rows.
+    """
     if action == "recompute":
         return model
-    chosen = [one for one in model.audits if action == "merge" and _alone(model, one.sql)]
+    broken: tuple[Change, ...] = ("replaced", "grown") if action == "keep" else ("replaced",)
+    chosen = [
+        one
+        for one in model.audits
+        if (action == "merge" and _alone(model, one.sql))
+        or any(changes.get(read) in broken for read in tables_read(one.sql) if read != model.name)
+    ]
     return replace(model, audits=tuple(chosen))
 
 

@@ -154,7 +154,14 @@ class Batch:
         if changed:
             progress("publication")
             restated = bool(bronze.restated) or any(step.restated for step in steps)
-            details = {"latest_day": stage.latest, "parser": PARSER_VERSION, "stale": stale}
+            details = {
+                "latest_day": stage.latest,
+                "parser": PARSER_VERSION,
+                "stale": stale,
+                "stale_ingest_ts": {
+                    name: self.log.read(position).ingest_ts for name, position in stale.items()
+                },
+            }
             published = self._publish(draft, stamp, _generation(before, stamp, restated), details)
         else:
             assert before is not None

@@ -14,7 +14,7 @@ from meterhouse.layers.audit import audit, audited_tables, on_new_rows, on_whole
 from meterhouse.layers.bronze import REMOVED_KEYS, current_name, current_sql
 from meterhouse.layers.bronze_stage import NewRows
 from meterhouse.layers.compute import compute, merge_sql, stored_sql
-from meterhouse.layers.plan import Change, Step
+from meterhouse.layers.plan import Action, Change, Step
 from meterhouse.models.finalize import arrow_schema, finalize, needs_finalizing
 from meterhouse.models.graph import Models
 from meterhouse.models.model import Model
@@ -107,10 +107,12 @@ class ModelStage:
         return any(read in others for read in self.models.closure([name]) if read != name)
 
     def _audit_whole_tables(self) -> None:
+        # Rows that were merged in add up on both sides: that was looked at with the new rows.
+        how: dict[Action, Change] = {"append": "grown", "merge": "grown", "recompute": "replaced"}
+        done = {step.name: how.get(step.action, "same") for step in self.steps}
+        changes: dict[str, Change] = {**self.bronze, **done}
         chosen = [
-            on_whole_tables(self.models[step.name], step.action)
-            for step in self.steps
-            if step.action in ("merge", "recompute")
+            on_whole_tables(self.models[step.name], step.action, changes) for step in self.steps
         ]
         audited = [model for model in chosen if model.audits]
         if audited:

@@ -201,12 +201,12 @@ class Apply:
 
     def _judge_again(self, entry: Entry) -> None:
         contract = self.contract(entry.source, entry.contract)
-        pieces: list[Piece] = []
-        taken: list[Taken] = []
-        for item, data in self._landing.ranges(entry):
-            parsed = parse_landed(item, data, contract)
-            pieces.append(Piece(item.file, parsed, item.repeated, item.whole))
-            taken.append(taken_of(entry, item, ends_newline=data.endswith(b"\n")))
+        landed = list(self._landing.ranges(entry))
+        pieces = [
+            Piece(item.file, parsed, item.repeated, item.whole)
+            for (item, _), parsed in zip(landed, parse_landed(landed, contract), strict=True)
+        ]
+        taken = [taken_of(entry, item, ends_newline=data.endswith(b"\n")) for item, data in landed]
         try:
             judged = self.judge(
                 entry.source,

@@ -138,7 +138,7 @@ class _SourceRun:
         self._contract = deliveries[0].contract
         self._piece = piece_bytes
         self._progress = progress
-        self._group: list[Part] = []
+        self._group: list[tuple[Range, Parsed | None]] = []
         self._bytes = 0
         self._waiting: dict[str, Waiting] = {}
         self.report = SourceReport(self._contract.source)
@@ -157,7 +157,7 @@ class _SourceRun:
                         self._commit()
                 except OvertakenError:
                     # Another process has taken of one of these files: see what is left.
-                    at = names.index(self._group[0].range.item.file)
+                    at = names.index(self._group[0][0].item.file)
                     self._group, self._bytes = [], 0
         except _StoppedError as stop:
             self.report.stopped = stop.reason
@@ -182,26 +182,38 @@ class _SourceRun:
             except (SourceRefusedError, EnvironmentFailureError) as error:
                 self.report.refused.append(error)
                 return
-            self._add(Part(part, parsed))
+            self._add(part, parsed)
             self._progress(0 if delivery.compression else len(part.data), name)
             done += len(part.data)
         if not done and len(self._group) == before and name not in self.report.taken:
             self.report.already.append(name)
         self._progress(max(delivery.size - (0 if delivery.compression else done), 0), name)
 
-    def _parsed(self, part: Range) -> Parsed:
+    def _parsed(self, part: Range) -> Parsed | None:
+        """Parse CSV, whose file may be refused for its header; JSONL can wait for others."""
+        if self._contract.format == "jsonl":
+            return None
         try:
-            return parse_landed(part.item, part.data, self._contract)
+            [parsed] = parse_landed([(part.item, part.data)], self._contract)
         except SourceRefusedError as error:
             raise _named(error, part.item.file) from error
+        return parsed
 
-    def _add(self, part: Part) -> None:
+    def _parts(self) -> list[Part]:
+        """Return the group, all of it parsed: small ranges at once, which costs far less."""
+        new = [(part.item, part.data) for part, parsed in self._group if parsed is None]
+        fresh = iter(parse_landed(new, self._contract))
+        return [
+            Part(part, next(fresh) if parsed is None else parsed) for part, parsed in self._group
+        ]
+
+    def _add(self, part: Range, parsed: Parsed | None) -> None:
         """Put a range into the group; commit the group when it is full."""
-        size = len(part.range.data)
-        alone = part.range.alone or self._contract.mode == "snapshot"
+        size = len(part.data)
+        alone = part.alone or self._contract.mode == "snapshot"
         if alone or self._bytes + size > self._piece or len(self._group) >= _MOST_INPUTS:
             self._commit()
-        self._group.append(part)
+        self._group.append((part, parsed))
         self._bytes += size
         if alone or self._bytes >= self._piece:
             self._commit()
@@ -209,20 +221,21 @@ class _SourceRun:
     def _commit(self) -> None:
         if not self._group:
             return
+        parts = self._parts()
         try:
-            self._record(self._group)
+            self._record(parts)
         except SourceRefusedError:
             # Each by itself, so that only the file that is to blame is refused.
-            while self._group:
+            for part in parts:
                 try:
-                    self._record(self._group[:1])
+                    self._record([part])
                 except SourceRefusedError as error:
-                    name = self._group[0].range.item.file
+                    name = part.range.item.file
                     self._group = []
                     raise _StoppedError(name, _named(error, name)) from error
                 del self._group[0]
         except ContractError as error:
-            name = self._group[0].range.item.file
+            name = parts[0].range.item.file
             self._group = []
             raise _StoppedError(name, error) from error
         self._group, self._bytes = [], 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import zstandard
@@ -12,7 +12,7 @@ import zstandard
 from meterhouse.errors import DamageError
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.lines import split, tree_root
-from meterhouse.intake.parse import Parsed, parse
+from meterhouse.intake.parse import Parsed, Text, parse_all
 from meterhouse.log.entry import Entry, Input
 from meterhouse.ports import Blobs
 
@@ -216,14 +216,21 @@ def read_landed(blobs: Blobs, entry: Entry) -> Iterator[tuple[Input, bytes]]:
     return Landing(blobs).ranges(entry)
 
 
-def parse_landed(item: Input, data: bytes, contract: Contract) -> Parsed:
-    """Parse one landed range as it was parsed when it was judged."""
-    if item.joined:
-        data = data[data.index(b"\n") + 1 :]
-    return parse(
-        data,
+def parse_landed(landed: Iterable[tuple[Input, bytes]], contract: Contract) -> list[Parsed]:
+    """Parse landed ranges as they were parsed when they were judged.
+
+    Raises:
+        SourceRefusedError: CSV whose header can't be used.
+    """
+    return parse_all(
+        [
+            Text(
+                data[data.index(b"\n") + 1 :] if item.joined else data,
+                item.header,
+                item.first_line,
+                item.lo == 0,
+            )
+            for item, data in landed
+        ],
         contract,
-        header=item.header,
-        first_line=item.first_line,
-        start_of_file=item.lo == 0,
     )

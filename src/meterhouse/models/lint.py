@@ -44,7 +44,8 @@ FLOATS: Final = _names(
     "median mad quantile quantilecont percentilecont approxquantile approxcountdistinct "
     "approxdistinct approxtopk product sqrt cbrt ln log log2 log10 exp pow power gamma lgamma "
     "sin cos tan asin acos atan atan2 cot degrees radians pi geomean geometricmean todouble "
-    "epoch percentrank cumedist"
+    "epoch timetounix julian percentrank cumedist weightedavg wavg listavg listmedian listproduct "
+    "liststddevpop liststddevsamp listvarpop listvarsamp"
 )
 ORDERS: Final = _names(
     "first last anyvalue arbitrary argmax argmin maxby minby argmaxnull argminnull mode "
@@ -95,9 +96,16 @@ def function_name(node: exp.Expr) -> str:
     return node.key.replace("_", "") if isinstance(node, exp.Func) else ""
 
 
+def _as_written(node: exp.Expr) -> str:
+    """Return a function's name as DuckDB spells it: the parser has names of its own."""
+    if isinstance(node, (exp.Anonymous, exp.AnonymousAggFunc)):
+        return str(node.name).lower()
+    return node.sql(dialect="duckdb").partition("(")[0].lower()
+
+
 def refusals(tree: exp.Expr) -> list[Refusal]:
     """Return everything in ``tree`` that no model may hold, by line."""
-    found = [refusal for node in tree.walk() for refusal in _of_node(node)]
+    found = dict.fromkeys(refusal for node in tree.walk() for refusal in _of_node(node))
     return sorted(found, key=lambda refusal: refusal.line)
 
 
@@ -119,31 +127,32 @@ def _of_function(node: exp.Expr) -> Iterator[Refusal]:
     name = function_name(node)
     if not name:
         return
+    written = _as_written(node)
     if name in CLOCK:
         yield Refusal(
             line_of(node),
-            f"{name}() depends on when it runs; running it again must give the same",
+            f"{written}() depends on when it runs; running it again must give the same",
             "use ingest_ts or a date of the data; questions take --as-of",
         )
     elif name in CHANCE:
-        yield Refusal(line_of(node), f"{name}() gives another result each time", "remove it")
+        yield Refusal(line_of(node), f"{written}() gives another result each time", "remove it")
     elif name in FLOATS:
         yield Refusal(
             line_of(node),
-            f"{name}() computes in floating point, which is not exact",
+            f"{written}() computes in floating point, which is not exact",
             "store sums and counts; declare the ratio in the header: "
             "ratios: {csat_avg: csat_sum / csat_count}",
         )
     elif name in ORDERS:
         yield Refusal(
             line_of(node),
-            f"{name}() depends on the order of rows where values tie",
+            f"{written}() depends on the order of rows where values tie",
             "use min or max, or row_number() OVER (… ORDER BY every column that decides)",
         )
     elif name in OUTSIDE:
         yield Refusal(
             line_of(node),
-            f"{name}() reads from outside the lake",
+            f"{written}() reads from outside the lake",
             "read bronze, silver or gold tables",
         )
 
@@ -155,7 +164,7 @@ def _of_number(node: exp.Expr) -> Iterator[Refusal]:
             "floating point is not exact: sums would depend on the order of rows",
             "use DECIMAL(38, 9) or BIGINT",
         )
-    if isinstance(node, (exp.Div, exp.Pow)):
+    if isinstance(node, exp.Div):
         yield Refusal(
             line_of(node),
             "division gives a floating point number",
@@ -229,9 +238,10 @@ def _of_table(node: exp.Table) -> Iterator[Refusal]:
     if not isinstance(node.this, exp.Identifier):
         name = function_name(node.this)
         if name not in TABLE_FUNCTIONS and name not in OUTSIDE:
+            written = _as_written(node.this) if name else node.sql(dialect="duckdb")
             yield Refusal(
                 line_of(node),
-                f"table function {name or node.sql(dialect='duckdb')}() is not a table of the lake",
+                f"table function {written}() is not a table of the lake",
                 "read bronze, silver or gold tables",
             )
     elif node.args.get("catalog"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ class AsOf:
     """When the entry at that position was taken; UTC."""
     age_s: int
     """Seconds since then, 0 when the clock went back."""
+    stale: tuple[str, ...] = ()
+    """Tables in the answer that the last batch left as they were: their models are not valid."""
 
     @classmethod
     def at(cls, position: int, ingest_ts: datetime, now: datetime) -> AsOf:
@@ -30,18 +33,48 @@ class AsOf:
         age = (now.astimezone(UTC) - ingest_ts).total_seconds()
         return cls(position, ingest_ts, max(0, int(age)))
 
+    @classmethod
+    def of_tables(
+        cls, published: AsOf, tables: Iterable[str], details: Mapping[str, Any], now: datetime
+    ) -> AsOf:
+        """Return up to where ``tables`` stand: where the oldest of them does.
+
+        Args:
+            published: Up to where the publication stands.
+            tables: What the answer is read from.
+            details: Of the publication: ``stale`` and ``stale_ingest_ts`` name the tables that
+                are older than it.
+            now: For the age.
+        """
+        behind = details.get("stale", {})
+        stale = sorted(name for name in set(tables) if name in behind)
+        if not stale:
+            return published
+        oldest = min(stale, key=lambda name: behind[name])
+        taken = datetime.fromisoformat(details["stale_ingest_ts"][oldest])
+        found = cls.at(behind[oldest], taken, now)
+        return cls(found.position, found.ingest_ts, found.age_s, tuple(stale))
+
     def body(self) -> dict[str, object]:
         """Return it as JSON shows it."""
-        return {
+        body: dict[str, object] = {
             "log_position": self.position,
             "ingest_ts": timestamp_text(self.ingest_ts),
             "age_s": self.age_s,
         }
+        return {**body, "stale": list(self.stale)} if self.stale else body
 
     def sentence(self) -> str:
         """Return it as a person reads it."""
         at = timestamp_text(self.ingest_ts)
-        return f"as of log position {self.position:,} ({at}, {_length(self.age_s)} ago)"
+        found = f"as of log position {self.position:,} ({at}, {_length(self.age_s)} ago)"
+        if not self.stale:
+            return found
+        verb = "is" if len(self.stale) == 1 else "are"
+        return (
+            f"{found}: {', '.join(self.stale)} {verb} older than the last batch, because a model "
+            "is not valid (meterhouse models lint)"
+        )
 
 
 def _length(seconds: int) -> str:

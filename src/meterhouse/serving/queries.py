@@ -89,6 +89,7 @@ def ask(snapshot: Snapshot, name: str, given: Mapping[str, object], now: datetim
     # NULL sorts last, as in the tables.
     rows = sorted(found.rows, key=lambda row: [(row[i] is None, row[i]) for i in found.sort])
     as_of = AsOf.at(served.stamp.position, served.ingest_ts, now)
+    as_of = AsOf.of_tables(as_of, asked.tables, served.details, now)
     return Answer(tuple(found.columns), rows, as_of, found.coverage, found.window)
 
 

@@ -86,9 +86,10 @@ def _notes(subject: Subject, scope: Scope) -> list[str]:
     notes = []
     left = unreferenced(subject, subject.root)
     if left:
+        objects = "1 landed object" if len(left) == 1 else f"{len(left):,} landed objects"
         notes.append(
-            f"{len(left)} landed objects that no entry names: a crash left them, "
-            f"they may be removed (first: {left[0]})"
+            f"{objects} that no entry names: what a crash or a refused delivery left may be "
+            f"removed (first: {left[0]})"
         )
     last = subject.entries[-1].position if subject.entries else 0
     if subject.covered < last:

@@ -172,6 +172,17 @@ def check_gold(subject: Subject, upto: Mapping[str, Tally]) -> Check:
     source = next((one.source for one in contracts if one.table == "bronze.usage_events"), None)
     if source is None or _COST_TABLE in subject.damaged:
         return check
+    behind = published.details.get("stale", {}).get(_COST_TABLE)
+    if behind is not None:
+        check.fail(
+            "rebuildable",
+            "table was left behind by the last batch: its model, or one that it reads, is not "
+            "valid (meterhouse models lint names the mistake; mend it, then meterhouse batch)",
+            table=_COST_TABLE,
+            expected=f"log position {published.stamp.position}",
+            found=f"log position {behind}",
+        )
+        return check
     kept = upto.get(source, Tally())
     cost, events = 0, 0
     try:

@@ -90,6 +90,13 @@ def test_the_same_text_has_the_same_hash_and_another_text_another() -> None:
         ("type: timestamp", "type: time", "10:19", '"time" is not a choice', "timestamp"),
         ("default: 0", "default: zero", "11:45", "not a decimal", "value of the type"),
         ("default: 0", "default: 0.0000000001", "11:45", "not a decimal", "value of the type"),
+        (
+            "default: 0",
+            "default: 5",
+            "6:8",
+            "a default that is not 0",
+            "amounts that were delivered",
+        ),
         ("  unit: {", "  Unit Name: {", "12:3", "is not a name", "unit_name"),
         ("  unit: {", "  verdict: {", "12:3", "is taken", "from: verdict"),
         ("  unit: {", "  cost: {", "12:3", "given twice", "remove one"),

@@ -203,6 +203,7 @@ def test_a_model_that_is_not_valid_keeps_its_last_table(live: House) -> None:
     assert names(report, "stale") == ["gold.costs", "gold.org_costs"]
     assert report.problems
     assert live.published().details["stale"] == {"gold.costs": 6, "gold.org_costs": 6}
+    assert set(live.published().details["stale_ingest_ts"]) == {"gold.costs", "gold.org_costs"}
     assert costs(live) == {"org-1": (Decimal("0.1"), 1)}
     assert live.read("gold.tickets") == [{"org_id": "org-1", "ticket_count": 2}]
 

@@ -117,7 +117,7 @@ def test_a_joined_range_is_parsed_from_behind_the_line_end() -> None:
     data = b"\r\n\n" + b'{"org_id": "o-1", "survey_date": "2025-07-01"}\n'
     item = Input("a", 10, 10 + len(data), 3, 2, 1, 1, "", 0, len(data), joined=True)
 
-    parsed = parse_landed(item, data, contract())
+    [parsed] = parse_landed([(item, data)], contract())
 
     assert parsed.rows["source_line"].to_pylist() == [4]
     assert parsed.blank == 1

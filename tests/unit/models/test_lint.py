@@ -30,6 +30,7 @@ def view(expression: str, *, tail: str = "") -> str:
         ("median(event.cost_usd)::DECIMAL(38, 9)", "floating point"),
         ("quantile_cont(event.cost_usd, 0.99)::DECIMAL(38, 9)", "floating point"),
         ("sqrt(event.cost_usd)::DECIMAL(38, 9)", "floating point"),
+        ("list_avg([event.cost_usd])::DECIMAL(38, 9)", "floating point"),
         ("sum(event.cost_usd::DOUBLE)::DECIMAL(38, 9)", "floating point"),
         ("(event.cost_usd * 1e-3)::DECIMAL(38, 9)", "floating point"),
         ("(event.cost_usd / 2)::DECIMAL(38, 9)", "division"),
@@ -200,3 +201,25 @@ def test_serving_keys_must_be_the_grain() -> None:
     assert "together must be the grain" in problem(
         gold_example=text(DAILY, kind="mergeable", more=more)
     )
+
+
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("random()::BIGINT", "random()"),
+        ("any_value(event.org_id)::VARCHAR", "any_value()"),
+        ("arg_max(event.org_id, event.cost_usd)::VARCHAR", "arg_max()"),
+        ("quantile_cont(event.cost_usd, 0.5)::DECIMAL(38, 9)", "quantile_cont()"),
+        ("power(event.cost_usd, 2)::DECIMAL(38, 9)", "power()"),
+    ],
+)
+def test_a_refused_function_is_named_as_the_author_wrote_it(expression: str, written: str) -> None:
+    assert f": {written} " in problem(gold_example=view(expression))
+
+
+def test_one_mistake_is_reported_once() -> None:
+    twice = view("(sum(event.cost_usd::DOUBLE) + sum(event.cost_usd::DOUBLE))::DECIMAL(38, 9)")
+
+    found = load(gold_example=twice).problems
+
+    assert len({str(error) for error in found}) == len(found) == 1
