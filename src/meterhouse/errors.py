@@ -83,7 +83,7 @@ class ContractError(MeterhouseError):
 
 
 class ModelError(MeterhouseError):
-    """A model file is not valid, or its audit failed; nothing was published."""
+    """A model file is not valid, or its SQL fails; nothing was published."""
 
     code = "model"
     exit_code = 2
@@ -96,8 +96,8 @@ class SourceRefusedError(MeterhouseError):
     exit_code = 1
 
 
-class BrokenPromiseError(MeterhouseError):
-    """A ledger term, an audit or an equality that must hold does not."""
+class BrokenPromiseError(ModelError):
+    """An audit of a model does not hold; nothing was published, the last answer stays."""
 
     code = "broken_promise"
     exit_code = 1

@@ -34,7 +34,7 @@ from meterhouse.analysis.status import (
 from meterhouse.clock import system_clock
 from meterhouse.config import Settings, find_project, load_settings
 from meterhouse.engines.duckdb import DuckDBEngine
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import MeterhouseError, UsageError
 from meterhouse.formats import timestamp_text
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.contracts import load_contracts
@@ -117,6 +117,9 @@ class Project:
         self.root = root
         self.settings = settings
         self.clock = clock
+
+    def __repr__(self) -> str:
+        return f"<meterhouse project {self.root}>"
 
     @cached_property
     def blobs(self) -> Blobs:
@@ -250,6 +253,8 @@ class Project:
         Raises:
             UsageError: Nothing is published, or a name does not exist.
         """
+        if isinstance(columns, str):
+            raise UsageError("columns is one text", "read", f'give a list: columns=["{columns}"]')
         published = published_lake(self.root)
         name = resolve(published, table)
         grain = grain_of(published, self.root, name)

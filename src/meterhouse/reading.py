@@ -158,6 +158,8 @@ def rows_of(
         sql += f" WHERE (\n{wanted.where}\n)"
     if grain:
         sql += " ORDER BY " + ", ".join(f"{_quoted(name)} NULLS LAST" for name in grain)
+    if wanted.limit is not None and wanted.limit < 0:
+        raise UsageError(f"limit can't be {wanted.limit}", "", "write a whole number from 0")
     if wanted.limit is not None:
         sql += f" LIMIT {wanted.limit}"
     if wanted.where:

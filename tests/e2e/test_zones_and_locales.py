@@ -21,10 +21,13 @@ from unit.log.house import event
 
 TESTS = Path(__file__).parents[1]
 PLACES = {
-    "Buenos Aires": {"TZ": "America/Argentina/Buenos_Aires"},
-    "Kiritimati, far ahead": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C"},
-    "no locale": {"LC_ALL": "C", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "Turkish": {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Europe/Istanbul"},
+    "Buenos Aires, without a locale": {
+        "TZ": "America/Argentina/Buenos_Aires",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    },
+    "Istanbul, Turkish": {"LC_ALL": "tr_TR.UTF-8", "TZ": "Europe/Istanbul"},
 }
 ODD = (
     event(900_001, timestamp="2025-07-03T23:30:00-03:00", service="STORAGE", region="ISTANBUL")

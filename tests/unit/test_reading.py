@@ -97,6 +97,11 @@ def test_columns_condition_and_limit_choose_a_part(lake: Published, engine: Duck
     assert found == [{"cost_usd": Decimal("0.2")}]
 
 
+def test_a_limit_below_zero_is_refused(lake: Published, engine: DuckDBEngine) -> None:
+    with pytest.raises(UsageError, match="limit can't be -1"):
+        read(lake, engine, limit=-1)
+
+
 def test_a_condition_may_ask_another_table(lake: Published, engine: DuckDBEngine) -> None:
     assert read(lake, engine, where="org_id IN (SELECT org_id FROM silver.orgs)") == []
 

@@ -73,4 +73,5 @@ def update(option: str | None) -> None:
         state = difference.state
         click.echo(f"{state:<14}  {difference.path}  ({MEANING[state]})")
     conflicts = sum(difference.state in ("conflict", "open") for difference in differences)
-    click.echo(f"{len(changed)} files changed, {conflicts} to settle by hand")
+    files = "1 file" if len(changed) == 1 else f"{len(changed)} files"
+    click.echo(f"{files} changed, {conflicts} to settle by hand")

@@ -64,7 +64,9 @@ def _say(found: Discovery, report: IngestReport) -> None:
     if names:
         click.echo(f"no contract recognises {_files(len(names))}:", err=True)
         for name in names[:_MOST_NAMES]:
-            click.echo(f"  {_printable(name)}", err=True)
+            # Its own line end would make two names of it.
+            shown = _printable(name.replace("\n", r"\x0a"))
+            click.echo(f"  {shown}", err=True)
         if len(names) > _MOST_NAMES:
             click.echo(f"  … and {len(names) - _MOST_NAMES:,} more", err=True)
     for error in found.problems:

@@ -56,6 +56,7 @@ class DuckDBEngine:
             "autoload_known_extensions": False,
             "autoinstall_known_extensions": False,
         }
+        self._threads = threads
         self._locked = locked
         self._shared: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
@@ -68,7 +69,7 @@ class DuckDBEngine:
     @contextmanager
     def _session(self, relations: Mapping[str, Relation]) -> Iterator[Session]:
         parent = self._connection()
-        session = DuckDBSession(parent, f"session_{next(self._number)}")
+        session = DuckDBSession(parent, f"session_{next(self._number)}", self._threads)
         try:
             session.see(relations)
             if self._locked:
@@ -98,9 +99,10 @@ class DuckDBEngine:
 class DuckDBSession:
     """One catalog of views over Arrow tables and Parquet files."""
 
-    def __init__(self, parent: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    def __init__(self, parent: duckdb.DuckDBPyConnection, catalog: str, threads: int) -> None:
         """Attach an empty catalog to the instance behind ``parent``."""
         self._parent = parent
+        self._threads = threads
         self._catalog = catalog
         self._files: list[str] = []
         self._arrow: dict[str, pa.Table] = {}
@@ -179,7 +181,11 @@ class DuckDBSession:
         sorted_rows: bool = False,
     ) -> list[DataFile]:
         writer = PartitionedWriter(
-            Path(directory), name, tuple(partition_by), one_at_a_time=sorted_rows
+            Path(directory),
+            name,
+            tuple(partition_by),
+            one_at_a_time=sorted_rows,
+            threads=self._threads,
         )
         with writer:
             writer.write(self.stream(sql))

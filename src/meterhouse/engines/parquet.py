@@ -11,26 +11,29 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from meterhouse.engines.chunks import Chunk, chunks, partition_order, repetitive
 from meterhouse.errors import EnvironmentFailureError
 from meterhouse.ports import DataFile
 
 __all__ = ["PartitionedWriter", "TooManyPartitionsError", "partition_folder"]
 
-CHUNK_BYTES = 128 << 20
-"""Rows held back to be split among the partitions: more makes larger row groups."""
+CHUNK_BYTES = 192 << 20
+"""Rows held back to be split among the partitions: more makes larger row groups, and each
+column of each row group costs, however few rows it has."""
+
+PIECE_BYTES = 64 << 20
+"""Rows held back where there are no partitions."""
 
 ROW_GROUP_ROWS = 122_880
 FILE_BYTES = 256 << 20
@@ -40,9 +43,17 @@ OPEN_FILES = 768
 """More partitions than this at a time are sorted first: each open file keeps about 60 KB,
 and 20 KB more for every chunk."""
 
+CODEC = "snappy"
+"""zstd would take a third less space and, as most row groups are small, twice the time."""
+
 _NAME_BYTES = 200
-_SAMPLE_ROWS = 4096
 _SYNC_THREADS = 16
+_DICTIONARY_SHARE = 8
+"""A dictionary is written as it is when it has so many times fewer values than a part has
+rows; else each part's own values are looked up again."""
+
+
+_Item = TypeVar("_Item")
 
 
 class TooManyPartitionsError(Exception):
@@ -51,13 +62,61 @@ class TooManyPartitionsError(Exception):
 
 @dataclass
 class _Open:
-    folder: str
     path: str
     """Relative to the directory."""
     values: dict[str, str]
     writer: pq.ParquetWriter
     collected: list[Any]
     sink: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows for one file."""
+
+    folder: str
+    values: dict[str, str]
+    rows: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How columns are encoded, the same in all files of a table."""
+
+    schema: pa.Schema
+    """With dictionaries for columns that are handed over as such."""
+    repetitive: list[str]
+    measured: list[str]
+    """Columns with statistics: nobody skips a row group by its text or its amounts."""
+
+    @classmethod
+    def of(cls, schema: pa.Schema, sample: pa.Table, part_rows: int) -> _Layout:
+        """Choose by rows in ``sample``, of which parts have ``part_rows`` on average."""
+        fields = [
+            field if _shared(sample[field.name], part_rows) else schema.field(field.name)
+            for field in sample.schema
+        ]
+        measured = [
+            field.name
+            for field in schema
+            if pa.types.is_integer(field.type) or pa.types.is_temporal(field.type)
+        ]
+        return cls(pa.schema(fields), repetitive(sample), measured)
+
+    def fitted(self, rows: pa.Table) -> pa.Table:
+        """Return ``rows`` as they are handed over to a writer."""
+        columns = [
+            column if column.type == field.type else column.cast(field.type)
+            for field, column in zip(self.schema, rows.columns, strict=True)
+        ]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _shared(column: pa.ChunkedArray, part_rows: int) -> bool:
+    """Return whether one dictionary is small enough to be written into every file."""
+    if not pa.types.is_dictionary(column.type):
+        return False
+    return len(column.chunk(0).dictionary) * _DICTIONARY_SHARE <= part_rows
 
 
 class PartitionedWriter:
@@ -67,7 +126,13 @@ class PartitionedWriter:
     """
 
     def __init__(
-        self, directory: Path, name: str, partition_by: tuple[str, ...], *, one_at_a_time: bool
+        self,
+        directory: Path,
+        name: str,
+        partition_by: tuple[str, ...],
+        *,
+        one_at_a_time: bool = False,
+        threads: int = 1,
     ) -> None:
         """Write below ``directory``.
 
@@ -77,22 +142,23 @@ class PartitionedWriter:
             partition_by: Columns; they stay in the files.
             one_at_a_time: The rows come sorted by partition: a file is closed as soon as
                 another partition begins.
+            threads: So many partitions are encoded at a time.
         """
         self.files: list[DataFile] = []
         self._directory = directory
         self._name = name
         self._partition_by = partition_by
         self._one_at_a_time = one_at_a_time
+        self._threads = 1 if one_at_a_time else threads
         self._open: dict[str, _Open] = {}
         self._numbers: dict[str, int] = {}
-        self._dictionaries: list[str] | None = None
+        self._layout: _Layout | None = None
 
     def __enter__(self) -> PartitionedWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for folder in list(self._open):
-            self._close(folder, keep=kind is None)
+        self._close_all(keep=kind is None)
         if kind is None:
             self.files.sort(key=lambda file: file.path)
             _sync(self._directory, [file.path for file in self.files])
@@ -106,65 +172,87 @@ class PartitionedWriter:
             TooManyPartitionsError: Too many partitions at once; sort the rows. What was
                 written is removed.
         """
-        for chunk in _chunks(batches):
-            self._write_chunk(chunk)
+        split = bool(self._partition_by)
+        for chunk in chunks(batches, size=CHUNK_BYTES if split else PIECE_BYTES, encode=split):
+            if split:
+                self._write_partitions(chunk)
+            else:
+                self._write_whole(chunk.table())
             del chunk
 
-    def _write_chunk(self, chunk: _Chunk) -> None:
-        if self._dictionaries is None:
-            self._dictionaries = _repetitive(chunk.table().slice(0, _SAMPLE_ROWS))
-        if not self._partition_by:
-            self._write_rows("", {}, chunk.table())
-            return
-        order, bounds = _partitions(chunk.columns, self._partition_by)
+    def _write_whole(self, rows: pa.Table) -> None:
+        if self._layout is None:
+            self._layout = _Layout.of(rows.schema, rows, rows.num_rows)
+        self._write_part(_Part("", {}, rows))
+
+    def _write_partitions(self, chunk: Chunk) -> None:
+        order, bounds = partition_order(chunk.columns, self._partition_by)
         if len(bounds) - 1 > OPEN_FILES and not self._one_at_a_time:
-            for folder in list(self._open):
-                self._close(folder, keep=False)
+            self._close_all(keep=False)
             self._discard()
             raise TooManyPartitionsError
         rows = chunk.reordered(order)
-        for lo, hi in pairwise(bounds):
-            part = rows.slice(lo, hi - lo)
-            values = {name: _as_text(part[name][0]) for name in self._partition_by}
-            folder = "/".join(partition_folder(name, text) for name, text in values.items())
-            known = {name: text for name, text in values.items() if text is not None}
-            self._write_rows(folder, known, part)
+        if self._layout is None:
+            self._layout = _Layout.of(chunk.schema, rows, len(order) // (len(bounds) - 1))
+        parts = [self._part(rows.slice(lo, hi - lo)) for lo, hi in pairwise(bounds)]
+        new = sum(part.folder not in self._open for part in parts)
+        if len(self._open) + new > OPEN_FILES:
+            self._close_all(keep=True)
+        self._each(self._write_part, parts)
 
-    def _write_rows(self, folder: str, values: dict[str, str], rows: pa.Table) -> None:
-        file = self._open.get(folder)
-        if file is None:
-            if self._one_at_a_time or len(self._open) >= OPEN_FILES:
-                for other in list(self._open):
-                    self._close(other, keep=True)
-            file = self._start(folder, values, rows.schema)
+    def _part(self, rows: pa.Table) -> _Part:
+        values = {name: _as_text(rows[name][0]) for name in self._partition_by}
+        folder = "/".join(partition_folder(name, text) for name, text in values.items())
+        known = {name: text for name, text in values.items() if text is not None}
+        return _Part(folder, known, rows)
+
+    def _write_part(self, part: _Part) -> None:
+        if self._one_at_a_time and part.folder not in self._open:
+            self._close_all(keep=True)
+        file = self._open.get(part.folder) or self._start(part)
+        assert self._layout is not None
+        rows = self._layout.fitted(part.rows)
         _environment(file.path, lambda: file.writer.write_table(rows, ROW_GROUP_ROWS))
         if file.sink.tell() > FILE_BYTES:
-            self._close(folder, keep=True)
+            self._close(part.folder, keep=True)
 
-    def _start(self, folder: str, values: dict[str, str], schema: pa.Schema) -> _Open:
-        number = self._numbers.get(folder, 0)
-        self._numbers[folder] = number + 1
-        path = f"{folder}/{self._name}-{number:05d}.parquet".lstrip("/")
-        target = self._directory / path
+    def _start(self, part: _Part) -> _Open:
+        assert self._layout is not None
+        layout = self._layout
+        number = self._numbers.get(part.folder, 0)
+        self._numbers[part.folder] = number + 1
+        path = f"{part.folder}/{self._name}-{number:05d}.parquet".lstrip("/")
+        target = f"{self._directory}/{path}"
         collected: list[Any] = []
 
         def opened() -> _Open:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sink = pa.OSFile(str(target), "wb")
+            (self._directory / part.folder).mkdir(parents=True, exist_ok=True)
+            sink = pa.OSFile(target, "wb")
             writer = pq.ParquetWriter(
                 sink,
-                schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=self._dictionaries or False,
-                write_statistics=_with_statistics(schema),
+                layout.schema,
+                compression=CODEC,
+                use_dictionary=layout.repetitive,
+                write_statistics=layout.measured,
                 store_schema=False,
                 metadata_collector=collected,
             )
-            return _Open(folder, path, values, writer, collected, sink)
+            return _Open(path, part.values, writer, collected, sink)
 
-        self._open[folder] = _environment(path, opened)
-        return self._open[folder]
+        self._open[part.folder] = _environment(path, opened)
+        return self._open[part.folder]
+
+    def _close_all(self, *, keep: bool) -> None:
+        self._each(lambda folder: self._close(folder, keep=keep), list(self._open))
+
+    def _each(self, action: Callable[[_Item], None], items: Sequence[_Item]) -> None:
+        if self._threads == 1 or len(items) == 1:
+            for item in items:
+                action(item)
+            return
+        # Encoding lets go of the interpreter lock. What fails is raised once all have ended.
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(action, items))
 
     def _close(self, folder: str, *, keep: bool) -> None:
         file = self._open.pop(folder)
@@ -174,18 +262,20 @@ class PartitionedWriter:
             target.unlink(missing_ok=True)
             return
 
-        def closed() -> None:
+        def closed() -> int:
             file.writer.close()
+            size = int(file.sink.tell())
             file.sink.close()
+            return size
 
-        _environment(file.path, closed)
+        size = _environment(file.path, closed)
         metadata = file.collected[0]
         minimum, maximum = _extremes(metadata)
         self.files.append(
             DataFile(
                 path=file.path,
                 rows=metadata.num_rows,
-                size=target.stat().st_size,
+                size=size,
                 partition=file.values,
                 minimum=minimum,
                 maximum=maximum,
@@ -212,86 +302,6 @@ def partition_folder(column: str, value: str | None) -> str:
     return f"{column}={text}"
 
 
-class _Chunk:
-    """Rows of several batches, as columns that are let go one by one while they are copied."""
-
-    def __init__(self, batches: list[pa.RecordBatch]) -> None:
-        self.schema = batches[0].schema
-        self.columns = {
-            name: pa.chunked_array([batch.column(index) for batch in batches])
-            for index, name in enumerate(self.schema.names)
-        }
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_arrays(list(self.columns.values()), schema=self.schema)
-
-    def reordered(self, order: np.ndarray) -> pa.Table:
-        """Return the rows in ``order``; nothing is left in this chunk."""
-        indices = pa.array(order)
-        taken = []
-        for name in self.schema.names:
-            column = self.columns.pop(name).combine_chunks()
-            taken.append(column.take(indices))
-        return pa.Table.from_arrays(taken, schema=self.schema)
-
-
-def _chunks(batches: pa.RecordBatchReader) -> Iterator[_Chunk]:
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        if batch.num_rows:
-            held.append(batch)
-            size += batch.nbytes
-        del batch
-        if size >= CHUNK_BYTES:
-            chunk, held, size = _Chunk(held), [], 0
-            yield chunk
-            del chunk
-    if held:
-        yield _Chunk(held)
-
-
-def _partitions(
-    columns: Mapping[str, pa.ChunkedArray], partition_by: Sequence[str]
-) -> tuple[np.ndarray, list[int]]:
-    """Return the row order that brings partitions together, and their bounds in it."""
-    codes = np.zeros(len(columns[partition_by[0]]), dtype=np.int64)
-    for name in partition_by:
-        encoded = columns[name].combine_chunks().dictionary_encode(null_encoding="encode")
-        values = encoded.dictionary
-        ranks = pc.rank(values, sort_keys="ascending").to_numpy()
-        codes = codes * (len(values) + 1) + ranks[encoded.indices.to_numpy()].astype(np.int64)
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    starts = np.flatnonzero(np.diff(ordered)) + 1
-    return order, [0, *starts.tolist(), len(order)]
-
-
-def _repetitive(sample: pa.Table) -> list[str]:
-    """Columns whose values repeat: dictionary pages help them and cost the others time."""
-    found = []
-    for field in sample.schema:
-        if pa.types.is_nested(field.type) or pa.types.is_boolean(field.type):
-            continue
-        distinct = pc.count_distinct(sample[field.name], mode="all").as_py()
-        if distinct * 2 <= sample.num_rows:
-            found.append(field.name)
-    return found
-
-
-def _with_statistics(schema: pa.Schema) -> list[str] | bool:
-    names = [
-        field.name
-        for field in schema
-        if not (
-            pa.types.is_nested(field.type)
-            or pa.types.is_binary(field.type)
-            or pa.types.is_decimal(field.type)
-        )
-    ]
-    return names or False
-
-
 def _as_text(value: pa.Scalar) -> str | None:
     found = value.as_py()
     if found is None:
@@ -305,17 +315,22 @@ def _extremes(metadata: Any) -> tuple[dict[str, str], dict[str, str]]:
     """Smallest and largest value of the integer columns of a written file, as JSON text."""
     minimum: dict[str, int] = {}
     maximum: dict[str, int] = {}
+    integers = [
+        index
+        for index in range(metadata.num_columns)
+        if metadata.schema.column(index).physical_type == "INT64"
+    ]
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
-        for index in range(metadata.num_columns):
+        for index in integers:
             column = row_group.column(index)
-            name = column.path_in_schema
-            if column.physical_type != "INT64" or not column.is_stats_set:
-                continue
             statistics = column.statistics
-            if statistics.has_min_max and isinstance(statistics.min, int):
-                minimum[name] = min(statistics.min, minimum.get(name, statistics.min))
-                maximum[name] = max(statistics.max, maximum.get(name, statistics.max))
+            if statistics is None or not statistics.has_min_max:
+                continue
+            name, least, most = column.path_in_schema, statistics.min, statistics.max
+            if isinstance(least, int):
+                minimum[name] = min(least, minimum.get(name, least))
+                maximum[name] = max(most, maximum.get(name, most))
     return (
         {name: json.dumps(value) for name, value in minimum.items()},
         {name: json.dumps(value) for name, value in maximum.items()},
@@ -324,15 +339,25 @@ def _extremes(metadata: Any) -> tuple[dict[str, str], dict[str, str]]:
 
 def _sync(directory: Path, paths: Sequence[str]) -> None:
     """Sync files and then their folders, many at a time: one by one the disk waits for each."""
-    files = [directory / path for path in paths]
-    folders = {parent for file in files for parent in file.parents if directory in parent.parents}
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        _environment(str(directory), lambda: list(pool.map(_sync_one, files)))
-        if files:
-            _environment(str(directory), lambda: list(pool.map(_sync_one, [*folders, directory])))
+    if not paths:
+        return
+    folders: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+
+    def synced() -> None:
+        with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths))) as pool:
+            list(pool.map(_sync_one, (f"{directory}/{path}" for path in paths)))
+            list(pool.map(_sync_one, (f"{directory}/{folder}" for folder in folders)))
+        _sync_one(str(directory))
+
+    _environment(str(directory), synced)
 
 
-def _sync_one(path: Path) -> None:
+def _sync_one(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from meterhouse.intake.contract import Column, Contract
-from meterhouse.intake.sampling import Field
+from meterhouse.intake.sampling import Field, unique
 
-__all__ = ["match_columns", "words"]
+__all__ = ["Matches", "match_columns", "words"]
 
 NEAR: Final = 0.6
 """Names less alike than this are left to the author."""
+KNOWN_VALUES: Final = 0.88
+"""Of a field that holds the values a column is known to hold: more than most names say."""
+MOSTLY: Final = 95
+"""Per cent of a field's values that must be known ones."""
 
 SYNONYMS: Final[Mapping[str, str]] = {
     "account": "org",
@@ -44,9 +49,9 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     "metric": "meter metric_name meter_name sku dimension",
     "value": "usage usage_value amount reading",
     "unit": "uom unit_of_measure units",
-    "cost_usd_increment": "cost cost_usd charge charge_usd price price_usd amount_usd usd",
-    "schema_version": "version event_version schema",
-    "carbon_kg": "co2_kg kg_co2e co2e_kg carbon",
+    "cost_usd_increment": "cost cost_usd charge charge_usd price price_usd amount_usd usd amount",
+    "schema_version": "version event_version schema ver",
+    "carbon_kg": "co2_kg kg_co2e co2e_kg carbon co2",
     "genai_tokens": "tokens token_count total_tokens",
     "invoice_id": "invoice invoice_number id",
     "month": "billing_month invoice_month period",
@@ -82,14 +87,31 @@ def words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", parts.lower()) if word]
 
 
-def match_columns(fields: Sequence[Field], contract: Contract) -> dict[str, str]:
-    """Return delivered name in the shipped contract to the file's field, each used once.
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which field each shipped column is read from."""
+
+    fields: dict[str, str]
+    """Delivered name in the shipped contract to the file's field; each used once."""
+    by_values: frozenset[str]
+    """Delivered names found by the field's values alone: the author should look at them."""
+
+
+def match_columns(fields: Sequence[Field], contract: Contract) -> Matches:
+    """Return which field each column is read from.
 
     The most alike names are taken first; a field that mostly holds another type than the
-    column needs is not taken for it, unless the names are equal.
+    column needs is not taken for it, unless the names are equal. What is left on both sides
+    is matched where the values leave one choice.
     """
     scores = [
-        (likeness(field, source, columns), -place, -order, source, field.name)
+        (
+            max(likeness(field, source, columns), by_known_values(field, columns, contract)),
+            -place,
+            -order,
+            source,
+            field.name,
+        )
         for place, (source, columns) in enumerate(contract.by_source.items())
         for order, field in enumerate(fields)
     ]
@@ -97,7 +119,48 @@ def match_columns(fields: Sequence[Field], contract: Contract) -> dict[str, str]
     for score, _, _, source, name in sorted(scores, reverse=True):
         if score >= NEAR and source not in found and name not in found.values():
             found[source] = name
-    return found
+    left = [field for field in fields if field.name not in found.values()]
+    guessed: dict[str, str] = {}
+    for source, name in only_choices(left, contract, found):
+        if source not in guessed and name not in guessed.values():
+            guessed[source] = name
+    return Matches({**found, **guessed}, frozenset(guessed))
+
+
+def by_known_values(field: Field, columns: Sequence[Column], contract: Contract) -> float:
+    """Return ``KNOWN_VALUES`` where the field holds what one of the columns is known to hold."""
+    texts = [cell.text.strip().lower() for cell in field.filled]
+    for column in columns:
+        known = {value.lower() for value in contract.known_values.get(column.name, ())}
+        if known and texts and 100 * sum(text in known for text in texts) >= MOSTLY * len(texts):
+            return KNOWN_VALUES
+    return 0.0
+
+
+def only_choices(
+    left: Sequence[Field], contract: Contract, found: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield (delivered name, field) where one column and one field of a kind are left.
+
+    The key by being always there and never twice; days, times and truth values by their type.
+    """
+    open_sources = {
+        source: columns for source, columns in contract.by_source.items() if source not in found
+    }
+    keys = [contract.by_name[name].source for name in contract.key]
+    if len(keys) == 1 and keys[0] in open_sources:
+        able = [field for field in left if field.guess in ("text", "integer") and unique([field])]
+        if len(able) == 1:
+            yield keys[0], able[0].name
+    for kind in ("date", "timestamp", "boolean"):
+        sources = [
+            source
+            for source, columns in open_sources.items()
+            if any(column.type == kind for column in columns)
+        ]
+        able = [field for field in left if field.filled and field.guess == kind]
+        if len(sources) == len(able) == 1:
+            yield sources[0], able[0].name
 
 
 def likeness(field: Field, source: str, columns: Sequence[Column]) -> float:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 from meterhouse.names import LoadMode
 
-__all__ = ["Column", "ColumnType", "Contract", "Derived", "Rule", "Severity"]
+__all__ = ["SQL_TYPES", "Column", "ColumnType", "Contract", "Derived", "Rule", "Severity"]
 
 ColumnType = Literal["text", "decimal", "integer", "boolean", "date", "timestamp", "json"]
 """decimal: DECIMAL(38,9). integer: BIGINT. date: UTC day. timestamp: UTC, microseconds.
 json: any JSON value, kept as its text."""
+
+SQL_TYPES: Final[Mapping[ColumnType, str]] = {
+    "text": "VARCHAR",
+    "decimal": "DECIMAL(38, 9)",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+    "json": "VARCHAR",
+}
+"""How an engine names the types."""
 
 Severity = Literal["quarantine", "repair", "flag", "stop"]
 

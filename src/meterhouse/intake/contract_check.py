@@ -136,13 +136,14 @@ def check_together(contracts: list[tuple[Path, Contract]]) -> Iterator[Meterhous
     """Yield an error for every two contracts that would take the same thing."""
     for (path, one), (other_path, other) in combinations(contracts, 2):
         where = f"{path} and {other_path}"
-        names, rivals = (
-            [contract.source, contract.table, contract.quarantine] for contract in (one, other)
-        )
-        shared = next((name for name in names if name in rivals), "")
+        kinds = {one.source: "source", one.table: "table", one.quarantine: "table"}
+        rivals = {other.source, other.table, other.quarantine}
+        shared = next((name for name in kinds if name in rivals), "")
         if shared:
             yield ContractError(
-                f'two contracts are for the same "{shared}"', where, "rename it in one of them"
+                f'two contracts are for the same {kinds[shared]} "{shared}"',
+                where,
+                "rename it in one of them",
             )
             continue
         for pattern, rival in product(one.files, other.files):

@@ -105,8 +105,10 @@ def shipped_draft(sample: Sample, name: str, text: str) -> str:
     matches = match_columns(sample.fields, contract)
     fields = {field.name: field for field in sample.fields}
     for column in contract.columns:
-        theirs = matches.get(column.source)
+        theirs = matches.fields.get(column.source)
         note = "" if theirs else "no field of the file looks like this: stays NULL"
+        if column.source in matches.by_values:
+            note = "found by its values, not by its name: is it this field?"
         if theirs and (misfits := fields[theirs].misfits(column.type)):
             note = (
                 f"{misfits:,} of {len(fields[theirs].filled):,} values of {json.dumps(theirs)} "
@@ -114,7 +116,7 @@ def shipped_draft(sample: Sample, name: str, text: str) -> str:
             )
         text = column_line(text, column.name, theirs or column.source, note)
     text = files_lines(text, contract, sample, name)
-    taken = set(matches.values())
+    taken = set(matches.fields.values())
     left = [field for field in sample.fields if field.name not in taken]
     if left:
         text = text.replace("\ncolumns:", undeclared_lines(left) + "\ncolumns:", 1)

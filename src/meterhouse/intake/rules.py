@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse.errors import ContractError, SqlError
-from meterhouse.intake.contract import Column, Contract, Rule
+from meterhouse.intake.contract import SQL_TYPES, Column, Contract, Rule
 from meterhouse.ports import Engine
 
 __all__ = ["KEY_BYTES", "UNDECLARED_COLUMN", "Broken", "broken_rules", "compile_rules"]
@@ -32,15 +32,6 @@ KEY_BYTES: Final = 128
 UNDECLARED_COLUMN: Final = "undeclared_column"
 """Reason of records held because the contract says ``on_new_column: quarantine``."""
 
-_SQL_TYPES: Final = {
-    "text": "VARCHAR",
-    "decimal": "DECIMAL(38, 9)",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "json": "VARCHAR",
-}
 _CONTROL: Final = r"\p{Cc}"
 _LEADS_TO_CONTROL: Final = 0xC2
 """First UTF-8 byte of U+0080 to U+009F, the control characters beyond ASCII."""
@@ -193,8 +184,8 @@ def _evaluated(
     except SqlError as error:
         raise ContractError(
             f'a rule of source "{contract.source}" can\'t be evaluated: {error.what}',
-            error.where,
-            "run meterhouse contract check; nothing was taken",
+            f'rules of contract "{contract.source}"',
+            "run `meterhouse contract check`: it names the line; nothing was taken",
         ) from error
     at = found["_row"].to_numpy()
     fired: dict[str, _Fired] = {}
@@ -231,7 +222,7 @@ def compile_rules(contract: Contract, *, ingest_ts: datetime, silenced: Iterable
             stage = f"(SELECT *, {', '.join(pending)} FROM {stage})"
             mended = ", ".join(
                 f"CASE WHEN _broken_{index} THEN ({sql}\n)::"
-                f"{_SQL_TYPES[contract.by_name[column].type]} ELSE {_quoted(column)} END "
+                f"{SQL_TYPES[contract.by_name[column].type]} ELSE {_quoted(column)} END "
                 f"AS {_quoted(column)}"
                 for column, sql in rule.repair.items()
             )

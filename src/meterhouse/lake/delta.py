@@ -154,7 +154,7 @@ class DeltaTables:
 
     def tidy(self, name: str, version: int, keep: frozenset[str]) -> int:
         """Vacuum ``name`` now and then: listing every file costs what the table's age costs."""
-        return self.vacuum(name, keep) if version % CHECKPOINT_EVERY == 0 else 0
+        return self.vacuum(name, keep) if version and version % CHECKPOINT_EVERY == 0 else 0
 
     def drop_all_but(self, names: Collection[str]) -> list[str]:
         """Delete the folders of tables not among ``names``, once nobody can be reading them.

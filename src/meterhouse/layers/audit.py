@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from meterhouse.errors import ModelError
+from meterhouse.errors import BrokenPromiseError, ModelError
 from meterhouse.layers.compute import failed_audits
 from meterhouse.layers.plan import Action, Change
 from meterhouse.models.graph import tables_read
@@ -63,14 +63,14 @@ def refuse(failures: list[ModelError]) -> None:
     """Raise when an audit failed: all of them at once, so that one look is enough.
 
     Raises:
-        ModelError: At least one audit failed; nothing was published.
+        BrokenPromiseError: At least one audit failed; nothing was published.
     """
     if not failures:
         return
     first = failures[0]
     if len(failures) == 1:
         raise first
-    raise ModelError(
+    raise BrokenPromiseError(
         "; ".join(failure.what for failure in failures),
         ", ".join(dict.fromkeys(failure.where for failure in failures)),
         first.fix,

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 
+from meterhouse.intake.contract import SQL_TYPES, ColumnType, Contract
+from meterhouse.intake.values import ARROW_TYPES
 from meterhouse.names import ACCEPTED, QUARANTINED, REMOVED
-
-if TYPE_CHECKING:
-    from meterhouse.intake.contract import Contract
 
 __all__ = [
     "REMOVED_KEYS",
@@ -32,25 +31,7 @@ __all__ = [
 REMOVED_KEYS: Final = "bronze.removed_keys"
 """One row for each key that a snapshot no longer held."""
 
-_SQL_TYPES: Final = {
-    "text": "VARCHAR",
-    "decimal": "DECIMAL(38, 9)",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "json": "VARCHAR",
-}
-_ARROW_TYPES: Final = {
-    "text": pa.string(),
-    "decimal": pa.decimal128(38, 9),
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "json": pa.string(),
-}
-_TECHNICAL: Final = (
+_TECHNICAL: Final[tuple[tuple[str, ColumnType], ...]] = (
     ("log_position", "integer"),
     ("row_number", "integer"),
     ("source_file", "text"),
@@ -85,7 +66,7 @@ def accepted_sql(contract: Contract, relation: str, present: Collection[str]) ->
     )
     names = [_quoted(column.name) for column in contract.columns]
     derived = [
-        f"({one.sql})::{_SQL_TYPES[one.type]} AS {_quoted(one.name)}" for one in contract.derived
+        f"({one.sql})::{SQL_TYPES[one.type]} AS {_quoted(one.name)}" for one in contract.derived
     ]
     return f"SELECT {', '.join([*names, *derived, *_names_after()])} FROM ({inner}) AS delivered"
 
@@ -174,8 +155,8 @@ def bronze_sha256(contract: Contract) -> str:
 
 
 def _accepted_schema(contract: Contract) -> pa.Schema:
-    fields = [(column.name, _ARROW_TYPES[column.type]) for column in contract.columns]
-    fields += [(one.name, _ARROW_TYPES[one.type]) for one in contract.derived]
+    fields = [(column.name, ARROW_TYPES[column.type]) for column in contract.columns]
+    fields += [(one.name, ARROW_TYPES[one.type]) for one in contract.derived]
     return pa.schema([*fields, *_technical_fields(), *_KEPT_FIELDS])
 
 
@@ -187,7 +168,7 @@ def _quarantine_schema(contract: Contract) -> pa.Schema:
             ("broken_rules", pa.list_(pa.string())),
             ("raw_text", pa.string()),
             ("raw", pa.binary()),
-            *((column.name, _ARROW_TYPES[column.type]) for column in contract.columns),
+            *((column.name, ARROW_TYPES[column.type]) for column in contract.columns),
             *_KEPT_FIELDS,
         ]
     )
@@ -213,11 +194,11 @@ _KEPT_FIELDS: Final = (
 
 
 def _technical_fields() -> list[tuple[str, pa.DataType]]:
-    return [(name, _ARROW_TYPES[kind]) for name, kind in _TECHNICAL]
+    return [(name, ARROW_TYPES[kind]) for name, kind in _TECHNICAL]
 
 
 def _technical() -> list[str]:
-    return [f"{name}::{_SQL_TYPES[kind]} AS {name}" for name, kind in _TECHNICAL]
+    return [f"{name}::{SQL_TYPES[kind]} AS {name}" for name, kind in _TECHNICAL]
 
 
 def _kept(present: Collection[str]) -> list[str]:
@@ -230,14 +211,14 @@ def _names_after() -> list[str]:
     return [name for name, _ in (*_TECHNICAL, *_KEPT)]
 
 
-def _delivered(name: str, kind: str, present: Collection[str]) -> str:
-    return f"{_quoted(name) if name in present else 'NULL'}::{_SQL_TYPES[kind]}"
+def _delivered(name: str, kind: ColumnType, present: Collection[str]) -> str:
+    return f"{_quoted(name) if name in present else 'NULL'}::{SQL_TYPES[kind]}"
 
 
-def _with_default(expression: str, kind: str, default: str | None) -> str:
+def _with_default(expression: str, kind: ColumnType, default: str | None) -> str:
     if default is None:
         return expression
-    return f"coalesce({expression}, ({default})::{_SQL_TYPES[kind]})"
+    return f"coalesce({expression}, ({default})::{SQL_TYPES[kind]})"
 
 
 def _key_text(contract: Contract) -> str:

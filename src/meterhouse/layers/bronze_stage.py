@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from meterhouse.intake.contract import Contract
 from meterhouse.lake.draft import Draft, Shape, Written
@@ -22,10 +19,10 @@ from meterhouse.layers.bronze import (
     quarantine_sql,
     removed_sql,
 )
-from meterhouse.layers.judged import over_forms
+from meterhouse.layers.judged import by_form, over_forms
 from meterhouse.layers.plan import Action, Change
 from meterhouse.log.apply import judged_path
-from meterhouse.log.state import JudgedFile, State
+from meterhouse.log.state import State
 from meterhouse.names import ACCEPTED, QUARANTINED
 from meterhouse.ports import Blobs, Engine, ParquetFiles, Session
 
@@ -162,26 +159,12 @@ class BronzeStage:
         check_files(
             [(path, file.sha256) for path, file in zip(paths, files, strict=True)], fix=_REBUILD
         )
-        return _by_form(source, files, paths)
+        # The largest first: see Draft._relation.
+        taken = sorted(zip(files, paths, strict=True), key=lambda pair: -pair[0].rows)
+        return by_form(f"judged_{source}", [path for file, path in taken if file.rows])
 
 
 def _verdicts(session: Session, files: Mapping[str, ParquetFiles]) -> set[str]:
     """Return the verdicts that occur: most deliveries hold nothing, and to print none is slow."""
     parts = " UNION ".join(f"SELECT DISTINCT verdict FROM {name}" for name in files)
     return set(session.query(parts)["verdict"].to_pylist())
-
-
-def _by_form(
-    source: str, files: Sequence[JudgedFile], paths: Sequence[Path]
-) -> dict[str, ParquetFiles]:
-    """Group files by their columns: a source's contract may have changed in between."""
-    groups: dict[bytes, tuple[pa.Schema, list[str]]] = {}
-    # The largest first: see Draft._relation.
-    for file, path in sorted(zip(files, paths, strict=True), key=lambda pair: -pair[0].rows):
-        if file.rows:
-            schema = pq.read_schema(path).remove_metadata()
-            groups.setdefault(schema.serialize().to_pybytes(), (schema, []))[1].append(str(path))
-    return {
-        f"judged_{source}_{number}": ParquetFiles(tuple(paths), schema)
-        for number, (schema, paths) in enumerate(groups.values())
-    }

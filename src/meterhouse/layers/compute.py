@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from meterhouse.errors import ModelError, SqlError
+from meterhouse.errors import BrokenPromiseError, ModelError, SqlError
 from meterhouse.models.finalize import finalize
 from meterhouse.models.graph import Models
 from meterhouse.models.model import Model
@@ -146,14 +146,14 @@ def failed_audits(session: Session, model: Model) -> list[ModelError]:
     The session must see the finished model, and the tables its audits name, by their
     names. Every row an audit returns is a violation; the first few are shown.
     """
-    failures = []
+    failures: list[ModelError] = []
     for audit in model.audits:
         found = session.query(f"SELECT * FROM ({audit.sql}) AS violation LIMIT 100")
         if found.num_rows:
             shown = "; ".join(_row(row) for row in found.slice(0, VIOLATIONS_SHOWN).to_pylist())
             more = "" if found.num_rows <= VIOLATIONS_SHOWN else ", …"
             failures.append(
-                ModelError(
+                BrokenPromiseError(
                     f'audit "{audit.name}" of model "{model.name}" failed: {shown}{more}',
                     model.path,
                     "nothing was published; the last answer stays. Mend the model or the data",

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -188,6 +189,7 @@ def _draft(name: str, text: str, path: str) -> Draft:
     return Draft(name, path, text, header, statements[0], scopes, tuple(sorted(lines)), lines)
 
 
+@lru_cache(maxsize=1024)
 def tables_read(sql: str) -> tuple[str, ...]:
     """Return the tables that a SELECT reads ("schema.table"), CTEs left out, sorted."""
     found = {

@@ -32,8 +32,10 @@ class Shape:
     refusals: list[Refusal] = field(default_factory=list)
 
     def refuse(self, node: exp.Expr, what: str, fix: str) -> None:
-        """Note one refusal at ``node``'s line."""
-        self.refusals.append(Refusal(line_of(node), what, fix))
+        """Note one refusal at ``node``'s line; the same one twice is one."""
+        refusal = Refusal(line_of(node), what, fix)
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
 
 
 def table_name(table: exp.Table) -> str:

@@ -108,7 +108,7 @@ def test_two_contracts_for_one_table_or_the_same_files_are_reported(
     same_files = mistakes(tmp_path, engine)
 
     assert [error.what for error in same_table] == [
-        'two contracts are for the same "bronze.quarantine_usage"'
+        'two contracts are for the same table "bronze.quarantine_usage"'
     ]
     assert 'patterns "events*.jsonl" and "events*.jsonl"' in same_files[0].what
 

@@ -63,6 +63,37 @@ def test_a_shipped_source_keeps_its_columns_and_reads_them_from_the_users_fields
     assert recognise({"usage_events": contract}, "meter-2026.jsonl.gz") is contract
 
 
+def test_a_field_is_recognised_by_the_values_that_its_column_is_known_to_hold(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {
+            "eventId": f"e{n}",
+            "eventTime": "2025-07-03T10:00:00Z",
+            "sku": "genai",
+            "kind": "requests",
+        }
+        for n in range(3)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+
+    contract = drafted(delivered(tmp_path, "cur.jsonl", lines), "usage_events")
+
+    source = {column.name: column.source for column in contract.columns}
+    assert (source["service"], source["metric"]) == ("sku", "kind")
+
+
+def test_what_one_choice_is_left_for_is_taken_and_put_to_the_author(tmp_path: Path) -> None:
+    text = "account,day,score\nacme,2025-07-01,9\nacme,2025-08-01,\n"
+    survey = infer(delivered(tmp_path, "survey.csv", text), "nps_surveys")
+    text = "uid,customer_id,mail\nu1,c1,a@x\nu2,c1,\n"
+    users = infer(delivered(tmp_path, "people.csv", text), "users")
+
+    assert parse_contract(survey, "draft").by_name["survey_date"].source == "day"
+    assert parse_contract(users, "draft").by_name["user_id"].source == "uid"
+    assert survey.count("found by its values") == users.count("found by its values") == 1
+
+
 def test_fields_and_columns_without_a_partner_are_put_to_the_author(tmp_path: Path) -> None:
     lines = "".join(json.dumps(event) + "\n" for event in EVENTS)
     text = infer(delivered(tmp_path, "usage.jsonl", lines), "usage_events")
