@@ -166,7 +166,8 @@ class Origin:
     text: str
     """The value as text, as written."""
     place: str
-    """"default", "meterhouse.toml:12", "METERHOUSE_ENGINE_THREADS" or "--threads"."""
+    """"default", "meterhouse.toml:12", "METERHOUSE_ENGINE_THREADS" or
+    "--set engine.threads"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def load_settings(
     given = {name: (value, place) for name, value, place in from_file(path)}
     given |= {name: (value, place) for name, value, place in from_environment(environ)}
     for name, option in (options or {}).items():
-        given[known(name, "option").name] = (option, f"--{name.split('.')[-1].replace('_', '-')}")
+        given[known(name, "option").name] = (option, f"--set {name}")
     values: dict[str, Any] = {}
     origins: list[Origin] = []
     for setting in SETTINGS:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from meterhouse.analysis.explain import Explained, Lake, explain
 from meterhouse.analysis.held import Filter, HeldGroup, held_rows, summary
@@ -70,6 +70,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Project", "ProjectStatus", "open_project"]
 
+_LOOKS: Final = 3
+"""How often ``verify`` looks when others publish while it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectStatus:
@@ -91,19 +94,26 @@ class ProjectStatus:
     """Part of the project → files, bytes."""
 
 
-def open_project(path: str | Path | None = None, *, clock: Clock = system_clock) -> Project:
+def open_project(
+    path: str | Path | None = None,
+    *,
+    clock: Clock = system_clock,
+    options: Mapping[str, str] | None = None,
+) -> Project:
     """Open the project at ``path``.
 
     Args:
         path: The project folder; else METERHOUSE_PROJECT, else the nearest parent of the
             current folder that holds a meterhouse.toml.
         clock: Gives the time that entries carry.
+        options: Setting ("engine.threads") to value as text; they win over the
+            environment, which wins over meterhouse.toml.
 
     Raises:
         ConfigError: There is no project, or a setting is not valid.
     """
     root = find_project(str(path) if path is not None else None, os.environ, Path.cwd())
-    return Project(root, load_settings(root, os.environ), clock)
+    return Project(root, load_settings(root, os.environ, options), clock)
 
 
 class Project:
@@ -156,14 +166,18 @@ class Project:
     ) -> IngestReport:
         """Take what is new in files and folders into the log, each record judged.
 
-        Safe to repeat and to interrupt: what was taken is "already done". Files that no
-        contract recognises are in ``discover``'s answer, not here.
+        Safe to repeat and to interrupt: what was taken is "already done". What was
+        refused, stopped or not recognised is in the report.
 
         Raises:
             UsageError: A path or the source does not exist.
             DamageError: Log or views are damaged; nothing was added.
         """
-        return self.take(self.discover(paths, source), progress)
+        found = self.discover(paths, source)
+        report = self.take(found, progress)
+        report.unrecognised = found.unrecognised
+        report.problems = found.problems
+        return report
 
     def discover(self, paths: Iterable[str | Path], source: str | None = None) -> Discovery:
         """Find the deliveries at ``paths``, without taking them."""
@@ -315,8 +329,13 @@ class Project:
             expect: Number and SHA-256 of an entry, as noted elsewhere.
             progress: Called with each entry that was judged again.
         """
-        with self._subject() as (subject, opening):
-            return verify(subject, Scope(quick, since, expect), opening=opening, progress=progress)
+        scope = Scope(quick, since, expect)
+        for _ in range(_LOOKS):
+            with self._subject() as (subject, opening):
+                report = verify(subject, scope, opening=opening, progress=progress)
+                if report.verdict == "holds" or not self._moved(subject):
+                    break
+        return report
 
     def rebuild(
         self,
@@ -441,6 +460,14 @@ class Project:
         finally:
             if state is not None:
                 state.close()
+
+    def _moved(self, subject: Subject) -> bool:
+        """Return whether somebody ingested or published since ``subject`` was opened."""
+        try:
+            moved = subject.state is not None and subject.state.moved()
+            return moved or self.published() != subject.published
+        except (MeterhouseError, OSError):
+            return False
 
     def _lock(self, name: str) -> Path:
         return self.root / ".locks" / name

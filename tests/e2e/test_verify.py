@@ -12,6 +12,7 @@ import pytest
 from e2e.damage import made
 from e2e.house import House, assert_same, once
 from meterhouse.log.chain import Log
+from meterhouse.log.entry import Entry
 from meterhouse.log.state import State
 from unit.log.house import INVOICES, event, invoice
 
@@ -320,3 +321,35 @@ def test_the_state_view_is_not_made_by_looking(tmp_path: Path) -> None:
     assert not (house.root / "index").exists()
     assert house.cli("ingest").code == 0
     assert State.open(house.root / "index" / "state.db", create=False).stamp().position == 2
+
+
+def test_what_rounding_took_off_is_a_term_of_the_ledger(tmp_path: Path) -> None:
+    house = House.new(tmp_path / "project", models=("gold.finops_by_org_day",))
+    house.edit("contracts/usage_events.yaml", "money: [", "round_decimals: true\nmoney: [")
+    texts = ("0.30000000000000004", "-0.00000000050001", "1e-999999999999", "2.5")
+    lines = [event(number).replace("0.25", text, 1) for number, text in enumerate(texts)]
+    house.ingest(house.put("events_1.jsonl", "".join(lines)))
+    house.batch()
+
+    (term,) = [one for one in house.verified().terms if one.measure != "records"]
+
+    assert term.accepted == "2.799999999"
+    assert term.rounded == "0.00000000049999004"
+    assert term.landed == "2.79999999949999004"
+    assert "+ 0.00000000049999004 rounded off" in house.cli("verify").out
+
+
+def test_what_is_published_while_verify_looks_is_no_damage(house: House) -> None:
+    done: list[str] = []
+
+    def meanwhile(entry: Entry) -> None:
+        if not done:
+            done.append(entry.source)
+            house.ingest(house.put("events_new.jsonl", event(1)))
+            house.batch()
+
+    report = house.project.verify(progress=meanwhile)
+
+    assert done
+    assert report.verdict == "holds", report.findings
+    assert report.position == report.published

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meterhouse.cli import run
 from meterhouse.config import (
     FILE_NAME,
     SETTINGS,
@@ -17,6 +18,7 @@ from meterhouse.config import (
     read_size,
 )
 from meterhouse.errors import ConfigError
+from meterhouse.scaffold import init
 
 
 def project(folder: Path, text: str = "") -> Path:
@@ -66,7 +68,7 @@ def test_options_go_before_environment_before_file_before_default(tmp_path: Path
     places = {origin.setting.name: origin.place for origin in settings.origins}
     assert (settings.engine_threads, settings.lake_keep) == (5, timedelta(hours=2))
     assert settings.engine_memory == 2**30
-    assert places["engine.threads"] == "--threads"
+    assert places["engine.threads"] == "--set engine.threads"
     assert places["lake.keep"] == "METERHOUSE_LAKE_KEEP"
     assert places["engine.memory"] == f"{tmp_path / FILE_NAME}:3"
     assert places["lake.file_bytes"] == "default"
@@ -172,3 +174,18 @@ def test_a_missing_project_lists_every_place_looked_at(tmp_path: Path) -> None:
 
     assert str(tmp_path) in caught.value.where
     assert "METERHOUSE_PROJECT" in caught.value.where
+
+
+def test_the_program_takes_a_setting_for_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init(tmp_path / "house")
+    monkeypatch.setattr(
+        "sys.argv",
+        ["meterhouse", "--project", str(tmp_path / "house"), "--set", "engine.threads=1", "config"],
+    )
+
+    code = run()
+
+    assert code == 0
+    assert "engine.threads        1       --set engine.threads" in capsys.readouterr().out

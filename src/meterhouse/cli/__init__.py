@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from meterhouse.cli.columns import printable
+from meterhouse.cli.opening import SETTINGS
 from meterhouse.errors import EnvironmentFailureError, MeterhouseError, SqlError, UsageError
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -88,10 +89,22 @@ class LazyGroup(click.Group):
     metavar="DIR",
     help="Project folder (else METERHOUSE_PROJECT, else the nearest parent of the current folder).",
 )
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A setting for this command alone, as engine.threads=1; may be repeated.",
+)
 @click.pass_context
-def cli(ctx: click.Context, project: str | None) -> None:
+def cli(ctx: click.Context, project: str | None, settings: tuple[str, ...]) -> None:
     """Meterhouse turns raw cloud usage into numbers that can be audited."""
     ctx.obj = project
+    for text in settings:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f'"{text}" is no setting', "--set", "write --set engine.threads=1")
+        ctx.meta.setdefault(SETTINGS, {})[name.strip()] = value.strip()
 
 
 def main() -> None:

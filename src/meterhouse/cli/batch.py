@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meterhouse.cli.columns import aligned
+from meterhouse.cli.opening import opened
 
 if TYPE_CHECKING:
     from meterhouse.layers.batch import BatchReport
@@ -25,9 +26,7 @@ def batch(option: str | None, full: bool) -> None:
     """
     import sys
 
-    from meterhouse.project import open_project
-
-    house = open_project(option)
+    house = opened(option)
     told = sys.stderr.isatty()
     report = house.batch(
         full=full, progress=lambda text: click.echo(f"{text} …", err=True) if told else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from meterhouse.cli.opening import given_settings
 from meterhouse.config import find_project, load_settings
 
 __all__ = ["config"]
@@ -32,7 +33,7 @@ def config(option: str | None, form: str) -> None:
       METERHOUSE_ENGINE_THREADS=4 meterhouse config
     """  # noqa: D301 - click wants the backspace itself
     project = find_project(option, os.environ, Path.cwd())
-    origins = load_settings(project, os.environ).origins
+    origins = load_settings(project, os.environ, given_settings()).origins
     if form == "json":
         settings = [
             {

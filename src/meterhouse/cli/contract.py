@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from meterhouse.cli.opening import given_settings
 from meterhouse.config import find_project, load_settings
 
 __all__ = ["contract"]
@@ -36,7 +37,7 @@ def check(ctx: click.Context, option: str | None) -> None:
     from meterhouse.intake.contracts import contract_files
 
     project = find_project(option, os.environ, Path.cwd())
-    settings = load_settings(project, os.environ)
+    settings = load_settings(project, os.environ, given_settings())
     folder = project / "contracts"
     with TemporaryDirectory() as spill:
         engine = DuckDBEngine(settings.engine_memory, settings.engine_threads, Path(spill))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meterhouse.cli.columns import aligned, printable
+from meterhouse.cli.opening import opened
 from meterhouse.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ def explain(option: str | None, table: str, key: tuple[str, ...], limit: int, fo
       meterhouse explain gold.finops_by_org_day org_id=org_0001 usage_date=2025-08-01
     """  # noqa: D301 - click wants the backspace itself
     wanted = dict(_pair(text) for text in key)
-    from meterhouse.project import open_project
 
-    found = open_project(option).explain(table, wanted, limit)
+    found = opened(option).explain(table, wanted, limit)
     if form == "json":
         click.echo(json.dumps(_body(found), indent=2, ensure_ascii=False))
     else:

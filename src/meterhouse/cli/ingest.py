@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meterhouse.cli.opening import opened
 from meterhouse.cli.progress import progress
 from meterhouse.errors import MeterhouseError, UsageError
 
@@ -42,9 +43,7 @@ def ingest(ctx: click.Context, paths: Sequence[Path], source: str | None) -> Non
       meterhouse ingest inbox
       meterhouse ingest july.log --source usage_events
     """  # noqa: D301 - click wants the backspace itself
-    from meterhouse.project import open_project
-
-    house = open_project(ctx.obj)
+    house = opened(ctx.obj)
     given = list(paths) or [house.root / folder for folder in house.settings.ingest_folders]
     found = house.discover(given, source)
     total = sum(delivery.size for delivery in found.files)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meterhouse.arrow_text import chunks_of, columns_of
+from meterhouse.cli.opening import given_settings
 from meterhouse.cli.output import Destination, print_answer, table_file
 from meterhouse.clock import system_clock
 from meterhouse.config import find_project, load_settings
@@ -56,7 +57,7 @@ def open_lake(project: str | None) -> Iterator[OpenLake]:
         ConfigError: There is no project.
     """
     root = find_project(project, os.environ, Path.cwd())
-    settings = load_settings(root, os.environ)
+    settings = load_settings(root, os.environ, given_settings())
     published = published_lake(root)
     # Not in the project: whoever may only read it can still sort a large table.
     with tempfile.TemporaryDirectory(prefix="meterhouse-") as spill:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meterhouse.cli.opening import given_settings
 from meterhouse.config import find_project, load_settings
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def lint(ctx: click.Context, option: str | None) -> None:
     from meterhouse.layers.model_check import check_models
 
     project, found, sources = loaded(option)
-    settings = load_settings(project, os.environ)
+    settings = load_settings(project, os.environ, given_settings())
     with TemporaryDirectory() as spill:
         engine = DuckDBEngine(settings.engine_memory, settings.engine_threads, Path(spill))
         mistakes = check_models(found, sources, engine)

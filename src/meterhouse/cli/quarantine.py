@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meterhouse.cli.columns import aligned, printable
+from meterhouse.cli.opening import opened
 from meterhouse.cli.output import Destination, output_options, print_answer, table_file
 from meterhouse.errors import UsageError
 
@@ -41,9 +42,8 @@ def quarantine(ctx: click.Context, form: str) -> None:
     """  # noqa: D301 - click wants the backspace itself
     if ctx.invoked_subcommand is not None:
         return
-    from meterhouse.project import open_project
 
-    groups = open_project(ctx.obj).quarantine()
+    groups = opened(ctx.obj).quarantine()
     if form == "json":
         click.echo(json.dumps([_body(group) for group in groups], indent=2, ensure_ascii=False))
     else:
@@ -110,10 +110,8 @@ def show(option: str | None, source: str, reason: str, limit: int, raw: bool) ->
 
     With --raw, each record's bytes unchanged, followed by a newline.
     """
-    from meterhouse.project import open_project
-
     shown = 0
-    for contract, batch in open_project(option).quarantined(source, reason, limit):
+    for contract, batch in opened(option).quarantined(source, reason, limit):
         names = [column.name for column in contract.columns]
         for row in batch.to_pylist():
             shown += 1
@@ -153,9 +151,8 @@ def export(
     """Write held records of one source, with all columns, in any output format."""
     from meterhouse.arrow_text import chunks_of, columns_of
     from meterhouse.layers.bronze import bronze_schemas
-    from meterhouse.project import open_project
 
-    house = open_project(option)
+    house = opened(option)
     contracts = house.contracts
     if not source:
         raise UsageError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from meterhouse.cli.opening import opened
+
 __all__ = ["rebuild"]
 
 
@@ -21,9 +23,8 @@ def rebuild(option: str | None, accept_loss: bool) -> None:
     landing are damaged. Safe to repeat after an interruption.
     """
     from meterhouse.cli.progress import progress
-    from meterhouse.project import open_project
 
-    house = open_project(option)
+    house = opened(option)
     with progress("judging again", house.head) as done:
         report = house.rebuild(
             accept_loss=accept_loss,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meterhouse.cli.columns import aligned
+from meterhouse.cli.opening import opened
 from meterhouse.cli.output import Destination, output_options, print_answer, table_file
 
 if TYPE_CHECKING:
@@ -46,10 +47,9 @@ def reconcile(
     """  # noqa: D301 - click wants the backspace itself
     from meterhouse.arrow_text import chunks_of, columns_of
     from meterhouse.formats import decimal_text
-    from meterhouse.project import open_project
 
     to = Destination(format_, output)
-    found = open_project(option).reconcile(org)
+    found = opened(option).reconcile(org)
     said = [_sentence(found)]
     if to.binary:
         table_file(to, found.rows.schema, found.rows.to_batches(), said)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meterhouse.cli.columns import aligned
+from meterhouse.cli.opening import opened
 
 if TYPE_CHECKING:
     from meterhouse.project import ProjectStatus
@@ -27,9 +28,7 @@ __all__ = ["status"]
 @click.pass_obj
 def status(option: str | None, form: str) -> None:
     """Show sources, positions, lag, last batch, sizes, drift and unknown keys."""
-    from meterhouse.project import open_project
-
-    found = open_project(option).status()
+    found = opened(option).status()
     if form == "json":
         click.echo(json.dumps(_body(found), indent=2, ensure_ascii=False))
     else:

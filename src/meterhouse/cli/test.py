@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from meterhouse.cli.opening import given_settings
 from meterhouse.config import load_settings
 
 __all__ = ["test"]
@@ -33,7 +34,7 @@ def test(ctx: click.Context, option: str | None, name: str | None) -> None:
 
     project, models, sources = loaded(option)
     tests = load_tests(project / "models" / "tests", name)
-    settings = load_settings(project, os.environ)
+    settings = load_settings(project, os.environ, given_settings())
     with TemporaryDirectory() as spill:
         engine = DuckDBEngine(settings.engine_memory, settings.engine_threads, Path(spill))
         outcomes = run_tests(tests, models, sources, engine)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from meterhouse.cli.columns import aligned
+from meterhouse.cli.opening import opened
 from meterhouse.errors import MeterhouseError, UsageError
 
 if TYPE_CHECKING:
     from meterhouse.project import Project
-    from meterhouse.verify import Finding, Report
+    from meterhouse.verify import Finding, Report, Term
 
 __all__ = ["print_ledger", "verify"]
 
@@ -46,9 +47,8 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
     """  # noqa: D301 - click wants the backspace itself
     anchor = _anchor(expect)
     from meterhouse.cli.progress import progress
-    from meterhouse.project import open_project
 
-    house = open_project(option)
+    house = opened(option)
     with progress("judging again", _entries(house)) as done:
         report = house.verify(
             quick=quick, since=since, expect=anchor, progress=lambda entry: done(1, entry.source)
@@ -90,7 +90,7 @@ def print_ledger(report: Report) -> None:
             term.accepted,
             term.quarantined,
             term.duplicate,
-            _aside(term.current, term.superseded, term.blank, term.unreadable),
+            _aside(term),
         )
         for term in report.terms
     ]
@@ -114,14 +114,16 @@ def print_ledger(report: Report) -> None:
     click.echo(_verdict(report))
 
 
-def _aside(current: str, superseded: str, blank: str, unreadable: str) -> str:
+def _aside(term: Term) -> str:
     said = []
-    if current:
-        said.append(f"{current} current + {superseded} superseded")
-    if blank not in ("", "0"):
-        said.append(f"{blank} blank lines")
-    if unreadable not in ("", "0"):
-        said.append(f"{unreadable} unreadable")
+    if term.current:
+        said.append(f"{term.current} current + {term.superseded} superseded")
+    if term.blank not in ("", "0"):
+        said.append(f"{term.blank} blank lines")
+    if term.unreadable not in ("", "0"):
+        said.append(f"{term.unreadable} unreadable")
+    if term.rounded:
+        said.append(f"+ {term.rounded} rounded off")
     return ", ".join(said)
 
 

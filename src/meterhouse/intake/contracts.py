@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,7 @@ def load_contract(path: Path) -> Contract:
     return parse_contract(contract_text(path), str(path))
 
 
+@functools.lru_cache(maxsize=64)
 def parse_contract(text: str, where: str) -> Contract:
     """Read and check a contract; ``where`` is the file name that messages show.
 

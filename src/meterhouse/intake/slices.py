@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from meterhouse.names import SCALE
 
-__all__ = ["MARGIN", "Block"]
+__all__ = ["MARGIN", "Block", "Mask", "Places", "Words"]
 
 Places: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.uint64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from meterhouse.errors import DamageError
@@ -87,10 +87,11 @@ class Entry:
 
     def to_bytes(self) -> bytes:
         """Return the entry's one canonical encoding: sorted keys, ASCII, one line."""
-        body = {name: value for name, value in asdict(self).items() if value not in ("", (), {})}
-        return (
-            json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":")) + "\n"
-        ).encode("ascii")
+        body = {name: value for name, value in _shallow(self).items() if value not in ("", (), {})}
+        text = json.dumps(
+            body, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_shallow
+        )
+        return (text + "\n").encode("ascii")
 
     @property
     def sha256(self) -> str:
@@ -128,6 +129,11 @@ class Entry:
                 "restore this file from a backup (docs/backup.md); nothing was changed",
             )
         return entry
+
+
+def _shallow(item: Entry | Input) -> dict[str, Any]:
+    """Return the fields of ``item``; ``asdict`` copies them through and through, at a price."""
+    return {field.name: getattr(item, field.name) for field in fields(item)}
 
 
 def entry_path(position: int) -> str:

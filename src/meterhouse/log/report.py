@@ -66,11 +66,15 @@ class IngestReport:
     sources: dict[str, SourceReport] = field(default_factory=dict)
     stamp: Stamp = field(default_factory=lambda: Stamp("", 0, 0, ""))
     """Head of the log afterwards; the views cover it."""
+    unrecognised: list[str] = field(default_factory=list)
+    """Files that no contract recognises; nothing of them was taken."""
+    problems: list[MeterhouseError] = field(default_factory=list)
+    """Files and folders that could not be looked at, or that two contracts claim."""
 
     @property
     def errors(self) -> list[MeterhouseError]:
-        """Everything that was refused or stopped, by source."""
-        found: list[MeterhouseError] = []
+        """Everything that could not be looked at, was refused or stopped."""
+        found: list[MeterhouseError] = [*self.problems]
         for report in self.sources.values():
             found += report.refused
             found += [report.stopped] if report.stopped is not None else []

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from meterhouse.errors import DamageError, MeterhouseError
+from meterhouse.intake.contract import Contract
 from meterhouse.intake.index import KeyIndex, Keys, RunFile
-from meterhouse.intake.judge import Judged
+from meterhouse.intake.judge import Judged, Piece
 from meterhouse.log.apply import Apply, judged_path
 from meterhouse.log.chain import Log
 from meterhouse.log.entry import Entry
 from meterhouse.log.state import Pinned, State, Taken
 from meterhouse.verify.ledger import Tally
 from meterhouse.verify.report import Check
+from meterhouse.verify.rounding import residuals
 from meterhouse.verify.subject import BesideBlobs, Subject
 
 __all__ = ["derive_again"]
@@ -46,7 +50,7 @@ def derive_again(subject: Subject, landed: dict[str, Tally], progress: Progress 
 
             def applied(entry: Entry) -> None:
                 if entry.kind == "data":
-                    _compare_judged(subject, check, entry, blobs, apply.judged, landed)
+                    _compare_judged(subject, check, entry, blobs, apply, landed)
                 if progress is not None:
                     progress(entry)
 
@@ -66,9 +70,23 @@ def derive_again(subject: Subject, landed: dict[str, Tally], progress: Progress 
 
 
 class _Watched(Apply):
-    """Lets see what the last entry was judged to be."""
+    """Lets see what the last entry was judged to be, and what rounding took off it."""
 
     judged: Judged
+    rounded: Mapping[tuple[str, str], Decimal]
+
+    def judge(
+        self,
+        source: str,
+        pieces: Sequence[Piece],
+        contract: Contract,
+        *,
+        position: int,
+        ingest_ts: datetime,
+    ) -> Judged:
+        """Judge ``pieces`` and remember what rounding took off."""
+        self.rounded = residuals(contract, (piece.parsed for piece in pieces))
+        return super().judge(source, pieces, contract, position=position, ingest_ts=ingest_ts)
 
     def take(self, entry: Entry, judged: Judged, taken: Sequence[Taken]) -> None:
         """Apply ``entry`` and remember its rows."""
@@ -81,19 +99,20 @@ def _compare_judged(
     check: Check,
     entry: Entry,
     blobs: BesideBlobs,
-    judged: Judged,
+    apply: _Watched,
     landed: dict[str, Tally],
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    contract = subject.contract_of(entry)
+    judged, contract = apply.judged, subject.contract_of(entry)
     assert contract is not None, "the log holds every contract, or nothing is derived"
     tally = Tally(blank=judged.counts.get("blank", 0))
     tally.add(contract, judged.table)
     for column, currencies in judged.money.items():
         for currency, sums in currencies.items():
             tally.unreadable[column, currency] = int(sums["unreadable"])
+    tally.rounded.update(apply.rounded)
     check.covered += judged.table.num_rows
     path = judged_path(entry.source, entry.position)
     for name, found in (("landed", sum(tally.records.values())), ("blank", tally.blank)):

@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from meterhouse.intake.contract import Contract
-from meterhouse.intake.money import UNKNOWN_CURRENCY, decimal_text, exact_sum
+from meterhouse.intake.money import UNKNOWN_CURRENCY, decimal_text, exact_sum, scaled
 from meterhouse.log.entry import Entry
 from meterhouse.names import ACCEPTED, DUPLICATE, QUARANTINED, SCALE
 from meterhouse.verify.report import Check, Severity, Term
@@ -29,7 +29,7 @@ __all__ = [
     "terms_of",
 ]
 
-_EXACT: Final = Context(prec=200)
+_EXACT: Final = Context(prec=400)
 VERDICTS: Final = (ACCEPTED, QUARANTINED, DUPLICATE)
 CURRENT: Final = "current"
 SUPERSEDED: Final = "superseded"
@@ -46,6 +46,9 @@ class Tally:
     unreadable: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     """(column, currency) → records whose amount could not be read; counted where they landed,
     for the judged rows of a copy don't say that its bytes are no record."""
+    rounded: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    """(column, currency) → what rounding took off, where a contract rounds; counted where
+    the bytes landed."""
     blank: int = 0
     """Blank lines, which are no records."""
 
@@ -74,6 +77,8 @@ class Tally:
             self.money[place] += units
         for lost, records in other.unreadable.items():
             self.unreadable[lost] += records
+        for amount, taken in other.rounded.items():
+            self.rounded[amount] = _EXACT.add(self.rounded.get(amount, Decimal(0)), taken)
         self.blank += other.blank
 
     def total(self, column: str, currency: str) -> int:
@@ -176,18 +181,27 @@ def _money(
         sums = [versions.money.get((*amount, kind), 0) for kind in (CURRENT, SUPERSEDED)]
         current, superseded = map(decimal_text, sums)
         holds = holds and sum(sums) == accepted
+    rounded = landed.rounded.get(amount)
     return Term(
         source=source,
         measure=" ".join(amount),
-        landed=decimal_text(total),
+        landed=decimal_text(total) if rounded is None else _plain(total, rounded),
         accepted=decimal_text(accepted),
         quarantined=decimal_text(quarantined),
         duplicate=decimal_text(duplicate),
         current=current,
         superseded=superseded,
         unreadable=str(landed.unreadable.get(amount, 0)),
+        rounded="" if rounded is None else _plain(0, rounded),
         holds=holds,
     )
+
+
+def _plain(units: int, more: Decimal) -> str:
+    """Return ``units`` of 1e-9 and ``more`` in plain notation, without trailing zeros."""
+    text = format(_EXACT.add(scaled(units), more), "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text
 
 
 def check_ledger(terms: list[Term], severity: Severity) -> Check:

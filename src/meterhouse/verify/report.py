@@ -31,6 +31,9 @@ class Term:
     """Of accepted versions; empty for append sources."""
     unreadable: str = ""
     """Records whose amount could not be read: counted, never summed. Empty for records."""
+    rounded: str = ""
+    """What rounding took off, where a contract rounds: landed is then accepted + quarantined
+    + duplicate + rounded. Empty when nothing was rounded, or nothing judged again."""
     holds: bool = True
 
 
