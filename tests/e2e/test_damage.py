@@ -143,3 +143,15 @@ def test_rebuild_deletes_nothing_when_the_truth_is_damaged(house: House, kind: s
         assert "nothing was changed" in ran.err
         assert house.cli("query", "daily-cost").out == answer
     house.verified()
+
+
+def test_rebuild_is_not_stopped_by_the_damage_that_it_mends(house: House, tmp_path: Path) -> None:
+    """A table of the lake that can't be opened, beside a serving store that is whole."""
+    root = tmp_path / "project"
+    shutil.copytree(house.root, root)
+    (path,) = files(root)["lake data"]
+    (root / path).write_bytes((root / path).read_bytes()[:100])
+
+    assert House(root).cli("rebuild").code == 0
+
+    House(root).verified()

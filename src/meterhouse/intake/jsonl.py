@@ -1,4 +1,4 @@
-"""JSON Lines: lines that one regular expression is sure of are read in bulk, others one by one."""
+"""JSON Lines: by shape; else, where a regular expression is sure, in bulk; else one by one."""
 
 from __future__ import annotations
 

@@ -158,13 +158,7 @@ def tree_root(data: bytes, offsets: Offsets) -> str:
     return hashlib.sha256(b"".join(leaves)).hexdigest()
 
 
-def records(
-    data: bytes,
-    format: Literal["csv", "jsonl"],
-    *,
-    start_of_file: bool,
-    offsets: Offsets | None = None,
-) -> Spans:
+def records(data: bytes, format: Literal["csv", "jsonl"], *, start_of_file: bool) -> Spans:
     """Return the records of a range; for CSV a header row in it is the first of them.
 
     A byte order mark at the start of a file belongs to the file: it is in no record.
@@ -173,16 +167,14 @@ def records(
         data: The bytes; they begin where a record begins.
         format: How the bytes are cut.
         start_of_file: ``data`` begins where its file does.
-        offsets: The ``split`` of ``data``, where the caller has it already.
     """
-    if offsets is None:
-        offsets = split(data)
+    offsets = split(data)
     skip = len(BOM) if start_of_file and data.startswith(BOM) else 0
     if format == "csv" and data.find(b'"') >= 0:
         starts, ends = _quoted_rows(data, skip)
         lines = np.searchsorted(offsets, starts, side="right") - 1
     else:
-        starts, ends = offsets[:-1].copy(), offsets[1:].copy()
+        starts, ends = offsets[:-1].copy(), offsets[1:]
         lines = np.arange(len(starts), dtype=np.int64)
         starts[:1] += skip
     return _without_blanks(data, starts, ends, lines, len(offsets) - 1)

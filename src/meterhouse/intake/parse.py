@@ -1,8 +1,9 @@
 """The strict parser: a range of landed bytes into rows, each with its problems.
 
 Two paths judge every record alike. The exact one reads records one by one and is the
-definition. The fast one reads in bulk those records that a conservative classification
-is sure of; whatever it is not sure of, or turns out to be refused, goes the exact way.
+definition. The fast one reads records together: JSONL by the shapes its lines have
+(``shapes``), and what has none, like CSV, by a conservative classification and PyArrow's
+reader. Whatever it is not sure of, or turns out to be refused, goes the exact way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from meterhouse.intake.csvrows import CsvRows, Header
 from meterhouse.intake.identity import payload_hash
 from meterhouse.intake.jsonl import EXACT, JsonlRows
 from meterhouse.intake.jsontext import dump
-from meterhouse.intake.lines import Offsets, Spans, joined, records
+from meterhouse.intake.lines import Spans, joined, records
 from meterhouse.intake.values import ARROW_TYPES, exact, exact_array, vectorised
 
 __all__ = ["Parsed", "Text", "parse", "parse_all", "rows_schema"]
@@ -115,8 +116,6 @@ class Text:
     start_of_file: bool = True
     """``data`` begins where its file does: a byte order mark is passed over and, for CSV,
     the first record is the header."""
-    offsets: Offsets | None = None
-    """The ``split`` of ``data``, where it is known already."""
 
 
 def parse(
@@ -127,15 +126,13 @@ def parse(
     first_line: int = 1,
     start_of_file: bool = True,
     path: Literal["auto", "slow"] = "auto",
-    offsets: Offsets | None = None,
 ) -> Parsed:
     """Read one range; see ``parse_all`` and ``Text``.
 
     Raises:
         SourceRefusedError: CSV whose header is missing or can't be used.
     """
-    text = Text(data, header, first_line, start_of_file, offsets)
-    return parse_all([text], contract, path=path)[0]
+    return parse_all([Text(data, header, first_line, start_of_file)], contract, path=path)[0]
 
 
 def parse_all(
@@ -176,9 +173,7 @@ def parse_all(
 
 
 def _records(text: Text, contract: Contract) -> Spans:
-    return records(
-        text.data, contract.format, start_of_file=text.start_of_file, offsets=text.offsets
-    )
+    return records(text.data, contract.format, start_of_file=text.start_of_file)
 
 
 def _groups(texts: Sequence[Text]) -> Iterator[list[Text]]:

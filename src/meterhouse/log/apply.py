@@ -326,7 +326,7 @@ def rebuild(
 
 
 def _parquet(table: pa.Table) -> bytes:
-    """Return ``table`` as a Parquet file: a pure function of its rows."""
+    """Return ``table`` as a Parquet file: a pure function of its rows and their chunks."""
     # A dictionary of values that hardly repeat costs twice, in writing and in reading.
     sample = table.slice(0, _SAMPLE_ROWS)
     repetitive = [

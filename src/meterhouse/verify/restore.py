@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meterhouse.errors import DamageError
 from meterhouse.log.lock import one_writer
+from meterhouse.verify.lake import check_lake
 from meterhouse.verify.report import Check, Finding
 from meterhouse.verify.served import check_serving
 from meterhouse.verify.subject import Scope, Subject
@@ -57,8 +58,10 @@ def _damage(check: Check) -> DamageError:
 def drop_damaged_serving(subject: Subject) -> None:
     """Delete the serving store when it does not hold what was published.
 
-    A whole one stays, so that questions are answered until the new epoch replaces it.
+    A whole one stays, so that questions are answered until the new epoch replaces it. Tables
+    of the lake that are damaged themselves bear no witness against it.
     """
+    check_lake(subject, Scope())
     if subject.published is not None and not check_serving(subject).findings:
         return
     for end in ("", "-wal", "-shm", "-journal"):

@@ -84,8 +84,12 @@ def _check_table(subject: Subject, check: Check, published: Published, stored: S
     if name in subject.damaged:
         return
     lake = published.relation(name)
-    with subject.engine.session({name: lake}) as session:
-        schema = session.stream(f"SELECT * FROM {name} LIMIT 0").schema
+    try:
+        with subject.engine.session({name: lake}) as session:
+            schema = session.stream(f"SELECT * FROM {name} LIMIT 0").schema
+    except MeterhouseError as error:
+        check.fail("rebuildable", f"table of the lake can't be read: {error.what}", table=name)
+        return
     kept = ", ".join(f"{column.name} {column.kind} {column.storage}" for column in stored.columns)
     as_written = (stored.arrow_schema, stored.columns) == (
         schema_text(schema),

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from meterhouse.intake.lines import records, split
+from meterhouse.intake.lines import records
 from meterhouse.intake.parse import parse, rows_schema
 from unit.intake.contracts_for_tests import events, invoices, single
 
@@ -65,15 +65,6 @@ def test_the_bytes_of_some_records_are_those_of_all() -> None:
     assert parsed.raw([2, 0]).to_pylist() == [b"c", b"a"]
     assert parsed.raw([]).to_pylist() == []
     assert parsed.records.to_pylist() == [b"a", b"b", b"c"]
-
-
-def test_known_offsets_of_lines_are_used_and_left_as_they_are() -> None:
-    data = b'\xef\xbb\xbf{"event_id": "a"}\r\n{"event_id": "b"}'
-    offsets = split(data)
-    before = offsets.tolist()
-
-    assert parse(data, events(), offsets=offsets).rows.equals(parse(data, events()).rows)
-    assert offsets.tolist() == before
 
 
 def test_ten_and_twenty_cents_are_thirty() -> None:
