@@ -49,7 +49,12 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
     from meterhouse.cli.progress import progress
 
     house = opened(option)
-    with progress("judging again", _entries(house)) as done:
+    entries = _entries(house)
+    if entries and since > entries:
+        raise UsageError(
+            f"the log has no entry {since:,}", "--since", f"its last entry is {entries:,}"
+        )
+    with progress("judging again", entries) as done:
         report = house.verify(
             quick=quick, since=since, expect=anchor, progress=lambda entry: done(1, entry.source)
         )
@@ -61,7 +66,7 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
 
 
 def _entries(house: Project) -> int:
-    """Return about how many entries there are; a damaged log is for the report to tell."""
+    """Return how many entries there are; 0 for a damaged log, which the report tells of."""
     try:
         return house.head
     except MeterhouseError:

@@ -199,8 +199,14 @@ def _readable(part: str) -> Iterator[None]:
         ) from error
 
 
-def nothing_published() -> UsageError:
-    """Say that there are no answers yet."""
+def nothing_published(path: Path | None = None) -> UsageError:
+    """Say that there are no answers yet, or that they were lost."""
+    if path is not None and (path.parent / "lake" / "published.json").exists():
+        return UsageError(
+            "the serving store is gone, what was published is not",
+            str(path),
+            "load it again: meterhouse batch",
+        )
     return UsageError(
         "nothing was published yet", "", "run `meterhouse ingest PATH` and then `meterhouse batch`"
     )
@@ -262,7 +268,7 @@ def _rest(path: Path) -> tuple[int, ...] | None:
     """Return the state of a file nobody writes to; None while a -wal file exists."""
     state = _state(path)
     if state is None:
-        raise nothing_published()
+        raise nothing_published(path)
     while time.time_ns() - state[0] < _FRESH_NS and not _wal(path).exists():
         time.sleep(_PAUSE_S / 10)
         state = _state(path) or state
