@@ -78,21 +78,7 @@ def long_valued(folder: Path) -> House:
     return house
 
 
-@pytest.mark.parametrize(
-    "reader",
-    [
-        pytest.param(
-            by_polars,
-            marks=pytest.mark.xfail(
-                reason="polars takes partition values from folder names; a value whose escaped"
-                " text is too long for one lies in a folder named by its hash",
-                strict=False,
-            ),
-        ),
-        by_deltalake,
-        by_deltalake_sql,
-    ],
-)
+@pytest.mark.parametrize("reader", [by_polars, by_deltalake, by_deltalake_sql])
 def test_the_longest_partition_value_is_read(tmp_path: Path, reader: Reader) -> None:
     house = long_valued(tmp_path)
 

@@ -230,6 +230,37 @@ def test_small_chunks_write_the_same_files(
     assert [file.rows for file in files] == [100000, 100000]
 
 
+def test_text_that_repeats_is_written_as_it_was(session: Session, tmp_path: Path) -> None:
+    sql = (
+        "SELECT n, n % 2 AS half, CASE WHEN n % 5 > 0 THEN 'few' || (n % 5) END AS few, "
+        "'many' || (n % 3000) AS many FROM range(40000) AS t(n)"
+    )
+
+    files = session.write(sql, str(tmp_path), name="part", partition_by=["half"])
+
+    written = pa.concat_tables(pq.read_table(tmp_path / file.path) for file in files)
+    assert {field.type for field in written.schema if field.name in ("few", "many")} == {
+        pa.string()
+    }
+    assert written.sort_by("n").to_pylist() == session.query(f"{sql} ORDER BY n").to_pylist()
+
+
+def test_files_are_closed_before_their_row_groups_fill_the_memory(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(parquet, "OPEN_ROW_GROUPS", 3)
+    sql = "SELECT n, n % 2 AS half FROM range(400000) AS t(n)"
+
+    files = session.write(sql, str(tmp_path), name="part", partition_by=["half"])
+
+    assert len(files) > 2
+    for half in ("0", "1"):
+        mine = sorted(file.path for file in files if file.partition["half"] == half)
+        numbers = [n for path in mine for n in pq.read_table(tmp_path / path)["n"].to_pylist()]
+        assert numbers == list(range(int(half), 400000, 2))
+
+
 def test_different_partition_values_never_share_a_folder() -> None:
     values = [None, "__HIVE_DEFAULT_PARTITION__", "é" * 64, "é" * 63 + "è", *ODD]
 

@@ -40,8 +40,11 @@ FILE_BYTES = 256 << 20
 """A file is closed when it is larger, and the next one begun."""
 
 OPEN_FILES = 768
-"""More partitions than this at a time are sorted first: each open file keeps about 60 KB,
-and 20 KB more for every chunk."""
+"""More partitions than this at a time are sorted first: each open file keeps about 60 KB."""
+
+OPEN_ROW_GROUPS = 4096
+"""Files are closed, and others begun, when they have more than this together: a writer keeps
+about 20 KB for each until its file is closed."""
 
 CODEC = "snappy"
 """zstd would take a third less space and, as most row groups are small, twice the time."""
@@ -152,6 +155,7 @@ class PartitionedWriter:
         self._threads = 1 if one_at_a_time else threads
         self._open: dict[str, _Open] = {}
         self._numbers: dict[str, int] = {}
+        self._row_groups = 0
         self._layout: _Layout | None = None
 
     def __enter__(self) -> PartitionedWriter:
@@ -179,6 +183,8 @@ class PartitionedWriter:
             else:
                 self._write_whole(chunk.table())
             del chunk
+            # Else the allocator holds twice the chunk for the next one.
+            pa.default_memory_pool().release_unused()
 
     def _write_whole(self, rows: pa.Table) -> None:
         if self._layout is None:
@@ -199,6 +205,9 @@ class PartitionedWriter:
         if len(self._open) + new > OPEN_FILES:
             self._close_all(keep=True)
         self._each(self._write_part, parts)
+        self._row_groups += len(parts)
+        if self._row_groups > OPEN_ROW_GROUPS:
+            self._close_all(keep=True)
 
     def _part(self, rows: pa.Table) -> _Part:
         values = {name: _as_text(rows[name][0]) for name in self._partition_by}
@@ -244,6 +253,7 @@ class PartitionedWriter:
 
     def _close_all(self, *, keep: bool) -> None:
         self._each(lambda folder: self._close(folder, keep=keep), list(self._open))
+        self._row_groups = 0
 
     def _each(self, action: Callable[[_Item], None], items: Sequence[_Item]) -> None:
         if self._threads == 1 or len(items) == 1:
@@ -296,8 +306,10 @@ def partition_folder(column: str, value: str | None) -> str:
     """
     if value is None:
         return f"{column}=__HIVE_DEFAULT_PARTITION__"
-    text = quote(value, safe=" ").replace(" ", "%20").replace("~", "%7E")
-    if len(text) > _NAME_BYTES or value == "__HIVE_DEFAULT_PARTITION__":
+    # Letters beyond ASCII stay as they are: escaped, a name may get longer than it can be.
+    text = "".join(char if ord(char) > 127 else quote(char, safe="") for char in value)
+    text = text.replace("~", "%7E")
+    if len(text.encode()) > _NAME_BYTES or value == "__HIVE_DEFAULT_PARTITION__":
         text = f"{text[:100]}~{hashlib.sha256(value.encode()).hexdigest()[:32]}"
     return f"{column}={text}"
 
