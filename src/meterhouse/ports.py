@@ -20,6 +20,9 @@ __all__ = [
     "Clock",
     "DataFile",
     "Engine",
+    "LiveChange",
+    "LiveRows",
+    "LiveStore",
     "ParquetFiles",
     "Relation",
     "ServingStore",
@@ -178,4 +181,78 @@ class ServingStore(Protocol):
 
     def rows(self, table: str) -> pa.RecordBatchReader:
         """Return all rows of a table of the visible epoch, for audits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """What the entries of a ``LiveChange`` do to one gold table."""
+
+    table: str
+    partials: pa.Table | None = None
+    """mergeable: its stored columns over the new facts alone, one row a key, to be merged
+    into the row that is there; counts may be negative where versions were replaced."""
+    bases: pa.Table | None = None
+    """Finished rows of the lake at the epoch's position for keys of ``partials`` that the
+    epoch in the store does not hold because they are too old."""
+    rows: pa.Table | None = None
+    """view: its finished rows for the values in ``replaces``, whole."""
+    replaces: pa.Table | None = None
+    """view: values of some grain columns; rows of these that are not in ``rows`` are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChange:
+    """Entries (after, stamp] on their way into the answers."""
+
+    after: Stamp
+    """What the store must stand for, or nothing happens."""
+    stamp: Stamp
+    ingest_ts: datetime
+    """Time of the entry at ``stamp``."""
+    tables: tuple[LiveRows, ...]
+    details: str
+    """JSON text that replaces the details of the answers (latest days, stale tables)."""
+
+
+class LiveStore(Protocol):
+    """Answers that follow the log between batches: live rows over the rows of the epoch.
+
+    Live rows are absolute: what a key's row is at the store's position. Readers see whole
+    entries up to one position, before and after every call.
+    """
+
+    def stamp(self) -> Stamp | None:
+        """Return up to where the answers stand; None when nothing was ever published."""
+        ...
+
+    def rows(self, table: str, *, of: pa.Table | None = None) -> pa.RecordBatchReader:
+        """Return the finished rows of a table as readers see them; those with the values ``of``."""
+        ...
+
+    def advance(self, change: LiveChange) -> bool:
+        """Merge ``change`` in and move the answers to its stamp, in one transaction.
+
+        False, with nothing changed, when the store does not stand at ``change.after``, or
+        the change reaches across the position of ``freeze``: look again.
+        """
+        ...
+
+    def freeze(self, at_least: int) -> int:
+        """Keep the value of every touched row at one position until the next ``publish``.
+
+        Returns that position: ``at_least``, or where the answers are when that is later.
+        An earlier freeze is forgotten.
+        """
+        ...
+
+    def frozen(self, table: str) -> pa.Table:
+        """Return the rows touched between the epoch and the frozen position, as they were there.
+
+        Finished columns, ``changed_at`` (log position) and ``gone`` (no such row any more).
+        """
+        ...
+
+    def changed(self, table: str, after: int) -> pa.Table:
+        """Return the live rows that changed after log position ``after``; columns as ``frozen``."""
         ...
