@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NEARBY = Path("..") / "shared" / "data" / "landing"
-SLOW_FOLDERS = ("integration",)
+SLOW_FOLDERS = ("crash", "integration")
 
 
 def find_sample() -> Path | None:

@@ -75,6 +75,48 @@ def read_flag(value: object) -> bool:
     return value == "true"
 
 
+def read_port(value: object) -> int:
+    """Return a TCP port, given as a number or as text."""
+    text = str(value) if isinstance(value, int) else text_of(value)
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
+        raise ValueError("write a port from 1 to 65535")
+    return int(text)
+
+
+def read_hosts(value: object) -> tuple[str, ...]:
+    """Return host names or addresses, given as a list or as text with commas between them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError('write a list, as ["10.0.0.1"]; in the environment 10.0.0.1,10.0.0.2')
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def read_text(value: object) -> str:
+    """Return text as it is; empty where nothing is meant."""
+    if not isinstance(value, str):
+        raise ValueError("write text in quotes")
+    return value
+
+
+def read_keyspace(value: object) -> str:
+    """Return the name of a keyspace."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,47}", text_of(value)):
+        raise ValueError("write a name of letters, digits and _, at most 48")
+    return text_of(value)
+
+
+CONSISTENCY: Final = (
+    *("ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM"),
+)
+
+
+def read_consistency(value: object) -> str:
+    """Return one of Cassandra's consistency levels."""
+    if text_of(value) not in CONSISTENCY:
+        raise ValueError(f"write one of {', '.join(CONSISTENCY)}")
+    return text_of(value)
+
+
 def read_folders(value: object) -> tuple[str, ...]:
     """Return folders, given as a list or as text with : between them."""
     items = value.split(":") if isinstance(value, str) else value
@@ -125,6 +167,24 @@ SETTINGS: Final = (
         read_size,
     ),
     Setting(
+        "follow.settle",
+        '"2s"',
+        "How long nothing is written before `meterhouse follow` takes an end for the end.",
+        read_duration,
+    ),
+    Setting(
+        "log.seal",
+        "true",
+        "True: entries are sealed by the thousand, and what they landed is packed.",
+        read_flag,
+    ),
+    Setting(
+        "log.pack_bytes",
+        '"64KiB"',
+        "Landed objects up to this size are packed when their entries are sealed.",
+        read_size,
+    ),
+    Setting(
         "engine.memory",
         '"384MiB"',
         "Memory the SQL engine may use before it works on disk.",
@@ -148,6 +208,64 @@ SETTINGS: Final = (
         '"35d"',
         "How much event time of the window tables the serving store holds; the lake has all.",
         read_duration,
+    ),
+    Setting(
+        "cassandra.hosts",
+        "[]",
+        "Nodes of the cluster that the gold tables are replicated to; none: no replica.",
+        read_hosts,
+    ),
+    Setting("cassandra.port", "9042", "Port that its nodes answer CQL on.", read_port),
+    Setting(
+        "cassandra.keyspace",
+        '"cloud_provider"',
+        "Keyspace of the replica's tables; ASTRA_DB_KEYSPACE wins over it.",
+        read_keyspace,
+    ),
+    Setting(
+        "cassandra.replication",
+        '"simple:1"',
+        "How a keyspace is made: simple:1, network:dc1=3,dc2=3, or none where it is there.",
+        read_text,
+    ),
+    Setting(
+        "cassandra.local_dc",
+        '""',
+        "Data centre that requests go to; empty: that of the first node that answers.",
+        read_text,
+    ),
+    Setting(
+        "cassandra.consistency",
+        '"LOCAL_QUORUM"',
+        "Consistency level of reads and writes; ONE is enough for a single node.",
+        read_consistency,
+    ),
+    Setting("cassandra.timeout", '"10s"', "How long one request may take.", read_duration),
+    Setting("cassandra.user", '""', "User; empty where the cluster asks for none.", read_text),
+    Setting(
+        "cassandra.password_file",
+        '""',
+        "File that holds the password; METERHOUSE_CASSANDRA_PASSWORD wins over it.",
+        read_text,
+    ),
+    Setting(
+        "cassandra.ca",
+        '""',
+        "PEM file of the authority that signed the nodes' certificates; empty: no TLS.",
+        read_text,
+    ),
+    Setting(
+        "cassandra.certificate",
+        '""',
+        "PEM file of our own certificate, where the cluster asks for one.",
+        read_text,
+    ),
+    Setting("cassandra.key", '""', "PEM file of its key.", read_text),
+    Setting(
+        "cassandra.bundle",
+        '""',
+        "Secure connect bundle of an Astra database; ASTRA_DB_SECURE_BUNDLE wins over it.",
+        read_text,
     ),
     Setting(
         "access.group_shared",
@@ -176,11 +294,27 @@ class Settings:
 
     ingest_folders: tuple[str, ...]
     ingest_piece_bytes: int
+    follow_settle: timedelta
+    log_seal: bool
+    log_pack_bytes: int
     engine_memory: int
     engine_threads: int
     lake_keep: timedelta
     lake_file_bytes: int
     serving_keep_windows: timedelta
+    cassandra_hosts: tuple[str, ...]
+    cassandra_port: int
+    cassandra_keyspace: str
+    cassandra_replication: str
+    cassandra_local_dc: str
+    cassandra_consistency: str
+    cassandra_timeout: timedelta
+    cassandra_user: str
+    cassandra_password_file: str
+    cassandra_ca: str
+    cassandra_certificate: str
+    cassandra_key: str
+    cassandra_bundle: str
     access_group_shared: bool
     origins: tuple[Origin, ...]
     """One per setting, in the order of ``SETTINGS``."""

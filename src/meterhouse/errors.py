@@ -8,7 +8,7 @@ environment (3). Anything else that escapes is a bug (70) and shows its tracebac
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "SourceRefusedError",
     "SqlError",
     "UsageError",
+    "error_from",
     "nearest",
 ]
 
@@ -48,6 +49,10 @@ class MeterhouseError(Exception):
         where = f"\n  where: {self.where}" if self.where else ""
         fix = f"\n  fix:   {self.fix}" if self.fix else ""
         return f"{self.what}{where}{fix}"
+
+    def body(self) -> dict[str, str]:
+        """Return the error as JSON has it; ``error_from`` makes it again."""
+        return {"code": self.code, "what": self.what, "where": self.where, "fix": self.fix}
 
 
 class UsageError(MeterhouseError):
@@ -126,6 +131,16 @@ class SqlError(MeterhouseError):
     """
 
     code = "sql"
+
+
+def error_from(body: Mapping[str, str]) -> MeterhouseError:
+    """Return the error that ``body`` was made of; one of a class unknown here as the base."""
+    kinds: list[type[MeterhouseError]] = [MeterhouseError]
+    for kind in kinds:
+        if kind.code == body["code"]:
+            return kind(body["what"], body["where"], body["fix"])
+        kinds += kind.__subclasses__()
+    return MeterhouseError(body["what"], body["where"], body["fix"])
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

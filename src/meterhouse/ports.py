@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "Answers",
     "Blobs",
     "Clock",
     "DataFile",
@@ -59,8 +60,9 @@ class Blobs(Protocol):
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Store ``data``, durably and whole, unless ``name`` exists.
 
-        Of any number of racing callers exactly one gets True; a reader sees nothing
-        or all of it. True means it survives a power loss.
+        Of any number of racing callers exactly one gets True; a reader sees nothing or all of
+        it, perhaps before the call returns. After it, what is there survives a power loss,
+        also where it is another's (False), and so do blobs beside it that were seen before.
         """
         ...
 
@@ -121,11 +123,16 @@ class DataFile:
 class Session(Protocol):
     """SQL over the relations it was opened with. Time zone UTC, whatever the machine's."""
 
-    def query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, *, again: bool = False) -> pa.Table:
         """Return the rows of one SELECT in DuckDB's dialect.
 
         DECIMAL, DATE, TIMESTAMPTZ (microseconds, UTC), MAP and LIST come out as the
         Arrow types of the same meaning. Row order is that of its ORDER BY, else none.
+
+        Args:
+            sql: The SELECT.
+            again: The same text will be asked for many times: it may stay planned as long
+                as the session is open.
         """
         ...
 
@@ -148,6 +155,13 @@ class Session(Protocol):
         """Give ``sql`` the table name ``name`` ("schema.table") for later statements."""
         ...
 
+    def replace(self, name: str, rows: pa.Table) -> None:
+        """Let later statements see ``rows`` under ``name``, made anew or in place of others.
+
+        Rows of the columns that were there before leave planned statements planned.
+        """
+        ...
+
 
 class Engine(Protocol):
     """Opens sessions. Results never depend on threads, memory or locale."""
@@ -161,7 +175,11 @@ class ServingStore(Protocol):
     """Merged gold rows by key, for readers that can't wait. One epoch is visible at a time."""
 
     def stamp(self) -> Stamp | None:
-        """Return what the visible epoch stands for; None when nothing was ever published."""
+        """Return up to where the answers stand; None when nothing was ever published."""
+        ...
+
+    def epoch(self) -> Stamp | None:
+        """Return what the visible epoch stands for: ``stamp``, or earlier where rows are live."""
         ...
 
     def load(self, epoch: str, table: str, rows: pa.RecordBatchReader) -> int:
@@ -175,7 +193,9 @@ class ServingStore(Protocol):
         """Make ``epoch`` the visible one in one short transaction and drop the one before.
 
         ``details`` is JSON text that travels with every answer (tables, generation).
-        Publishing the visible epoch again changes nothing.
+        Publishing the visible epoch again changes nothing. Live rows that changed after
+        ``stamp`` stay, and the answers stand where they stood, unless details["models"], the
+        fork or the columns of a table are others than those of the epoch before.
         """
         ...
 
@@ -213,6 +233,25 @@ class LiveChange:
     tables: tuple[LiveRows, ...]
     details: str
     """JSON text that replaces the details of the answers (latest days, stale tables)."""
+    publication: int | None = None
+    """``Answers.publication`` of the epoch that was looked at: when another one is visible by
+    now, nothing happens. None looks at no epoch: neither its rows nor its models count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a live store's readers see, looked up in one read transaction."""
+
+    stamp: Stamp
+    """Up to where the answers stand."""
+    epoch: Stamp
+    """What the visible epoch stands for: ``stamp``, or earlier where rows are live."""
+    publication: int
+    """Another number for each epoch that was made visible, also at the same position."""
+    frozen: int | None
+    """The position that ``freeze`` keeps; None when none is kept."""
+    details: Mapping[str, Any]
+    """The epoch's details, with those of the last advance over them."""
 
 
 class LiveStore(Protocol):
@@ -222,19 +261,23 @@ class LiveStore(Protocol):
     entries up to one position, before and after every call.
     """
 
-    def stamp(self) -> Stamp | None:
-        """Return up to where the answers stand; None when nothing was ever published."""
+    def answers(self) -> Answers | None:
+        """Return what the answers stand for; None when nothing was ever published."""
         ...
 
     def rows(self, table: str, *, of: pa.Table | None = None) -> pa.RecordBatchReader:
-        """Return the finished rows of a table as readers see them; those with the values ``of``."""
+        """Return the finished rows of a table as readers see them.
+
+        Those with the values ``of`` (one column or more of the table's grain), or all.
+        """
         ...
 
     def advance(self, change: LiveChange) -> bool:
         """Merge ``change`` in and move the answers to its stamp, in one transaction.
 
-        False, with nothing changed, when the store does not stand at ``change.after``, or
-        the change reaches across the position of ``freeze``: look again.
+        False, with nothing changed, when the store does not stand at ``change.after``,
+        another epoch is visible than ``change.publication``, or the change reaches across
+        the position of ``freeze``: look again.
         """
         ...
 

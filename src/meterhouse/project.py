@@ -11,58 +11,46 @@ house.query("top-services", days=30).table()
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from meterhouse.analysis.explain import Explained, Lake, explain
-from meterhouse.analysis.held import Filter, HeldGroup, held_rows, summary
-from meterhouse.analysis.reconcile import Reconciliation, reconcile
-from meterhouse.analysis.status import (
-    Drift,
-    SourceStatus,
-    Unknown,
-    drift_of,
-    sizes,
-    sources_of,
-    unknown_keys,
-)
+from meterhouse.alerts.alerts import Alerts
 from meterhouse.clock import system_clock
-from meterhouse.config import Settings, find_project, load_settings
-from meterhouse.engines.duckdb import DuckDBEngine
+from meterhouse.config import find_project, load_settings
 from meterhouse.errors import MeterhouseError, UsageError
-from meterhouse.formats import timestamp_text
-from meterhouse.intake.contract import Contract
-from meterhouse.intake.contracts import load_contracts
+from meterhouse.follow.alerting import Alerting
+from meterhouse.follow.parts import Options, Parts
+from meterhouse.follow.requests import hand_over, ingest_request
+from meterhouse.follow.run import Live, only_one
+from meterhouse.follow.run import run as run_follower
+from meterhouse.follow.say import Say
+from meterhouse.follow.telling import Exporter
+from meterhouse.inspection import Inspection, ProjectStatus
 from meterhouse.lake.delta import DeltaTables
-from meterhouse.lake.published import PUBLISHED, Published, read_published
 from meterhouse.layers.batch import Batch, BatchReport
-from meterhouse.layers.bronze import bronze_schemas
-from meterhouse.layers.judged import judged_forms
-from meterhouse.layers.pinned import pinned_contracts
-from meterhouse.log.apply import Apply
 from meterhouse.log.apply import rebuild as rebuild_views
-from meterhouse.log.chain import Log
 from meterhouse.log.entry import Entry
 from meterhouse.log.ingest import Ingest, Progress
-from meterhouse.log.lock import one_writer
+from meterhouse.log.lock import Lock, all_at_once, one_writer
 from meterhouse.log.report import IngestReport
-from meterhouse.log.state import State
-from meterhouse.models.graph import Models, load_models
-from meterhouse.ports import Blobs, Clock, Engine, ParquetFiles, ServingStore
-from meterhouse.reading import Selection, grain_of, published_lake, resolve, rows_of, rows_of_sql
+from meterhouse.log.sealing import Sealed
+from meterhouse.log.upkeep import SEALING_LOCK
+from meterhouse.models.graph import Models
+from meterhouse.ports import Clock, LiveStore
+from meterhouse.reading import (
+    Selection,
+    grain_of,
+    resolve,
+    rows_of,
+    rows_of_sql,
+)
 from meterhouse.serving.answer import Answer
 from meterhouse.serving.queries import ask
-from meterhouse.serving.schema import layouts
-from meterhouse.serving.snapshot import read as read_serving
 from meterhouse.serving.sqlite import SqliteServing
 from meterhouse.sources.files import Discovery, discover
-from meterhouse.storage.folder import FolderBlobs
-from meterhouse.verify import Check, Report, Scope, Subject, verify
+from meterhouse.sources.watch import FolderWatch
 from meterhouse.verify.restore import check_rebuildable, drop_damaged_serving, lake_set_aside
 
 if TYPE_CHECKING:
@@ -70,28 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Project", "ProjectStatus", "open_project"]
 
-_LOOKS: Final = 3
-"""How often ``verify`` looks when others publish while it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectStatus:
-    """A project on one screen."""
-
-    root: Path
-    position: int
-    """Last log entry; 0 while there is none."""
-    head: str
-    """Its SHA-256: with the position, the anchor to keep elsewhere."""
-    published: int
-    """Position of the last batch; 0 while there was none."""
-    published_at: str
-    """Time of the entry at that position."""
-    sources: Sequence[SourceStatus]
-    drift: Sequence[Drift]
-    unknown: Unknown | None
-    sizes: Mapping[str, tuple[int, int]]
-    """Part of the project → files, bytes."""
+_ALERTS_S: Final = 5.0
+"""How long the end of ``follow`` waits for a look at alerts, and for their delivery."""
+_SEALING_S: Final = 2.0
+"""So long ``ingest`` seals what is due; the next one goes on from there."""
 
 
 def open_project(
@@ -116,47 +86,15 @@ def open_project(
     return Project(root, load_settings(root, os.environ, options), clock)
 
 
-class Project:
+class Project(Inspection):
     """One project folder. Opening it reads nothing but its settings.
 
     Every method sees the log as it is when it is called; results are Arrow tables with the
     columns of docs/data-dictionary.md: money DECIMAL(38,9), days and times UTC, NULL for unknown.
     """
 
-    def __init__(self, root: Path, settings: Settings, clock: Clock) -> None:
-        self.root = root
-        self.settings = settings
-        self.clock = clock
-
     def __repr__(self) -> str:
         return f"<meterhouse project {self.root}>"
-
-    @cached_property
-    def blobs(self) -> Blobs:
-        """The project's files."""
-        return FolderBlobs(self.root, group_shared=self.settings.access_group_shared)
-
-    @cached_property
-    def engine(self) -> Engine:
-        """The engine of batch and verify."""
-        return self._engine(self.root / ".tmp", locked=False)
-
-    @property
-    def contracts(self) -> dict[str, Contract]:
-        """The contracts of the project folder, by source, as they are now."""
-        return load_contracts(self.root / "contracts")
-
-    def models(self, contracts: Mapping[str, Contract] | None = None) -> Models:
-        """Return the models of the project folder; invalid ones are in ``problems``."""
-        return load_models(
-            self.root / "models", bronze_schemas(self.contracts if contracts is None else contracts)
-        )
-
-    @property
-    def head(self) -> int:
-        """Position of the last log entry; 0 while there is none."""
-        entry = Log(self.blobs).head()
-        return entry.position if entry is not None else 0
 
     def ingest(
         self,
@@ -180,8 +118,17 @@ class Project:
         return report
 
     def discover(self, paths: Iterable[str | Path], source: str | None = None) -> Discovery:
-        """Find the deliveries at ``paths``, without taking them."""
-        return discover(list(paths), self.contracts, source, project=self.root)
+        """Find the deliveries at ``paths``, without taking them.
+
+        A contract that is not valid is a problem, and so are files that wait for it.
+        """
+        folder = self.contract_folder
+        for bad in folder.bad:
+            if bad.source == source:
+                raise bad.error
+        found = discover(list(paths), folder.contracts, source, project=self.root)
+        found.wait_for(folder.bad)
+        return found
 
     def take(
         self,
@@ -191,10 +138,23 @@ class Project:
     ) -> IngestReport:
         """Take deliveries that ``discover`` found.
 
-        ``waiting`` is called when another ``ingest`` has to end first.
+        A running ``follow`` takes them between what is live. ``waiting`` is called when
+        another ``ingest`` has to end first.
         """
-        with self._modes(), one_writer(self._lock("ingest"), waiting), self._state() as state:
-            log = Log(self.blobs)
+        with self._modes():
+            lock = Lock(self._lock("ingest"))
+            asked = ingest_request(found.files)
+            done = hand_over(self.root, lock, asked, progress=progress, waiting=waiting)
+            if done is not None:
+                return IngestReport.from_body(done["report"])
+            try:
+                return self._take(found, progress)
+            finally:
+                lock.release()
+
+    def _take(self, found: Discovery, progress: Progress | None) -> IngestReport:
+        with self._views() as state:
+            log = self._log()
             apply = self._apply(log, state)
             run = Ingest(
                 self.blobs,
@@ -204,7 +164,98 @@ class Project:
                 self.clock,
                 piece_bytes=self.settings.ingest_piece_bytes,
             )
-            return run.run(found.files, progress)
+            report = run.run(found.files, progress)
+            self._seal(log, apply.stamp().position, _SEALING_S)
+            return report
+
+    def follow(
+        self,
+        *paths: str | Path,
+        say: Say,
+        once: bool = False,
+        wait: bool = False,
+        poll: bool = False,
+        interval: float = 10.0,
+        exporter: Exporter | None = None,
+        batch_every: float = 0.0,
+        batch_command: Sequence[str] = (),
+        waiting: Callable[[str], None] = lambda what: None,
+    ) -> list[MeterhouseError]:
+        """Keep log and answers up with folders until SIGTERM or SIGINT; see docs/follow.md.
+
+        Returns what nothing is taken of, and why.
+
+        Args:
+            paths: Files and folders; those of ``ingest.folders`` when there are none.
+            say: Is told what happens.
+            once: End when there is nothing more to take.
+            wait: Wait for another follower to end.
+            poll: Look every second instead of being told of changes.
+            interval: Seconds between two lines about how it goes; 0: none.
+            exporter: Is shown the figures every second.
+            batch_every: Seconds between two batches; 0: none.
+            batch_command: How a batch is started.
+            waiting: Called with what has to end first.
+
+        Raises:
+            UsageError: A path does not exist.
+            DamageError: Log or views are damaged.
+            EnvironmentFailureError: Another follower runs; with ``once``, the machine failed.
+        """
+        given = [Path(path) for path in paths]
+        options = Options(
+            given or [self.root / folder for folder in self.settings.ingest_folders],
+            once,
+            self.settings.follow_settle.total_seconds(),
+            self.settings.ingest_piece_bytes,
+            batch_command,
+            batch_every,
+        )
+        with (
+            self._modes(),
+            only_one(self.root, wait=wait, waiting=waiting),
+            self._views() as state,
+            closing(FolderWatch(poll=poll)) as watch,
+            closing(self._speed(log := self._log(), state)) as speed,
+        ):
+            apply = self._apply(log, state)
+            live = Live(speed, say)
+            parts = Parts(
+                self.root,
+                self.blobs,
+                log,
+                state,
+                apply,
+                self.clock,
+                watch,
+                [live],
+                say,
+                self.ticks,
+                self._upkeep(log),
+            )
+            with self._alerting(speed.store, say, exporter) as alerting:
+                return run_follower(parts, options, live, interval=interval, exporter=alerting)
+
+    def alerts(self) -> Alerts:
+        """Return what raises and delivers alerts, by the project's ``alerts.yaml``; close it."""
+
+        def models() -> Models:
+            return self.models(self.contract_folder.contracts)
+
+        def aside() -> AbstractContextManager[LiveStore]:
+            return closing(SqliteServing(self.root / "serving.db"))
+
+        return Alerts(self.root, models, self.engine, self.clock, os.environ, aside=aside)
+
+    @contextmanager
+    def _alerting(
+        self, store: LiveStore, say: Say, exporter: Exporter | None
+    ) -> Iterator[Exporter]:
+        alerting = Alerting(self.alerts(), store, say, exporter)
+        try:
+            yield alerting
+        finally:
+            alerting.close(self.clock(), _ALERTS_S)
 
     def batch(
         self, *, full: bool = False, progress: Callable[[str], None] = lambda _: None
@@ -220,33 +271,42 @@ class Project:
         Raises:
             ModelError: A model's SQL or an audit failed; what was published stays.
         """
-        with self._modes(), self._state() as state:
-            log = Log(self.blobs)
-            apply = self._apply(log, state)
-            apply.catch_up()
-            apply.checkpoint()
-            contracts = pinned_contracts(log, state, self.contracts)
-            models = self.models(contracts)
-            lake = DeltaTables(self.root / "lake", self.settings.lake_keep, self.clock)
-            return Batch(
+        with self._modes(), self._views() as state:
+            log = self._log()
+            first = self._texts(log, state, state.stamp().position)
+            report = Batch(
                 self.blobs,
                 log,
                 state,
-                contracts,
-                models,
+                *first[:2],
                 self.engine,
-                self.serving(models),
-                lake,
+                first[2],
+                DeltaTables(self.root / "lake", self.settings.lake_keep, self.clock),
                 self.settings.lake_file_bytes,
+                cover=lambda position: self._cover(log, state, position),
+                keep_windows=self.settings.serving_keep_windows,
+                texts=lambda upto: self._texts(log, state, upto, first),
             ).run(full=full, progress=progress)
+            self._join(state, report.position, progress)
+            return report
 
-    def serving(self, models: Models) -> ServingStore:
-        """Return the embedded serving store."""
-        return SqliteServing(
-            self.root / "serving.db",
-            layouts(models.by_name.values()),
-            group_shared=self.settings.access_group_shared,
-        )
+    def seal(self, *, waiting: Callable[[], None] = lambda: None) -> Sealed:
+        """Seal all entries that are due, and pack what they landed; see docs/log-format.md.
+
+        ``ingest`` and ``follow`` do it by themselves, a little at a time. Safe to repeat, to
+        interrupt, and beside everything else.
+
+        Args:
+            waiting: Called when another sealer, or a backup, has to end first.
+
+        Raises:
+            DamageError: Log or landing are damaged: nothing of that range was changed.
+        """
+        with self._modes(), one_writer(self.root / SEALING_LOCK, waiting):
+            sealing = self._sealing(self._log())
+            for _ in sealing.steps():
+                pass
+            return sealing.done
 
     def read(
         self,
@@ -256,7 +316,7 @@ class Project:
         columns: Sequence[str] = (),
         limit: int | None = None,
     ) -> pa.Table:
-        """Return a published table, sorted by its grain, at one position.
+        """Return a table, sorted by its grain, at the position of the answers.
 
         Args:
             table: "gold.finops_by_org_day"; the layer may be left out where that is clear.
@@ -269,21 +329,21 @@ class Project:
         """
         if isinstance(columns, str):
             raise UsageError("columns is one text", "read", f'give a list: columns=["{columns}"]')
-        published = published_lake(self.root)
-        name = resolve(published, table)
-        grain = grain_of(published, self.root, name)
         wanted = Selection(tuple(columns), where, limit)
-        with self._locked() as engine, rows_of(published, engine, name, grain, wanted) as rows:
+        tables = self.at_position(f"{table} {where}")
+        name = resolve(tables, table)
+        grain = grain_of(tables, self.root, name)
+        with self._locked() as engine, rows_of(tables, engine, name, grain, wanted) as rows:
             return rows.read_all()
 
     def sql(self, text: str) -> pa.Table:
-        """Return the result of one read-only SELECT (DuckDB) over the published tables.
+        """Return the result of one read-only SELECT (DuckDB) over all tables, at one position.
 
         Raises:
             UsageError: It is not one SELECT, or names what does not exist.
         """
-        published = published_lake(self.root)
-        with self._locked() as engine, rows_of_sql(published, engine, text) as rows:
+        tables = self.at_position(text)
+        with self._locked() as engine, rows_of_sql(tables, engine, text) as rows:
             return rows.read_all()
 
     def query(self, name: str, /, **arguments: object) -> Answer:
@@ -299,43 +359,7 @@ class Project:
             UsageError: Unknown question, argument, organisation or service.
         """
         given = {key: value for key, value in arguments.items() if value is not None}
-        return read_serving(
-            self.root / "serving.db", lambda snapshot: ask(snapshot, name, given, self.clock())
-        )
-
-    def published(self) -> Published | None:
-        """Return what is published; None when nothing ever was.
-
-        Raises:
-            DamageError: The list of what is published is not what was written.
-        """
-        return read_published(self.root)
-
-    def verify(
-        self,
-        *,
-        quick: bool = False,
-        since: int = 0,
-        expect: tuple[int, str] | None = None,
-        progress: Callable[[Entry], None] | None = None,
-    ) -> Report:
-        """Re-derive the ledger from landed bytes and log, and check every view against it.
-
-        Changes nothing. Damage is in the report, not raised.
-
-        Args:
-            quick: Hashes and counts only.
-            since: Bytes of entries after this one only; nothing is judged again.
-            expect: Number and SHA-256 of an entry, as noted elsewhere.
-            progress: Called with each entry that was judged again.
-        """
-        scope = Scope(quick, since, expect)
-        for _ in range(_LOOKS):
-            with self._subject() as (subject, opening):
-                report = verify(subject, scope, opening=opening, progress=progress)
-                if report.verdict == "holds" or not self._moved(subject):
-                    break
-        return report
+        return self.answers.read(lambda snapshot: ask(snapshot, name, given, self.clock()))
 
     def rebuild(
         self,
@@ -360,172 +384,21 @@ class Project:
                 nothing was changed.
             ModelError: A model's SQL or audit failed; the lake is what it was.
         """
-        with self._modes(), one_writer(self._lock("ingest"), waiting):
-            with self._subject() as (subject, _):
+        locks = [self._lock(name) for name in ("ingest", "batch", "views")]
+        with self._modes(), all_at_once(locks, waiting) as (_, *others):
+            # A batch that is loading the serving store would go on with a new, empty one.
+            with self._subject() as (subject, _opening):
                 check_rebuildable(subject, accept_loss=accept_loss)
                 drop_damaged_serving(subject)
             rebuild_views(
                 self.blobs,
-                Log(self.blobs),
+                self._log(),
                 self.engine,
                 index_folder=self.root / "index",
                 progress=progress,
+                published=subject.published.stamp.position if subject.published else 0,
             ).close()
+            for lock in others:
+                lock.release()
             with lake_set_aside(self.root, self._lock("batch"), waiting):
                 return self.batch(progress=said)
-
-    def quarantine(self) -> list[HeldGroup]:
-        """Return counts and money of what is held, by source and first broken rule."""
-        with self._state() as state:
-            contracts, judged = self._judged(state)
-            return summary(self.engine, contracts, judged)
-
-    def quarantined(
-        self, source: str = "", reason: str = "", limit: int | None = None
-    ) -> Iterator[tuple[Contract, pa.RecordBatch]]:
-        """Yield held records with their bytes, reasons, file and line, source by source."""
-        with self._state() as state:
-            contracts, judged = self._judged(state)
-            yield from held_rows(self.engine, contracts, judged, Filter(source, reason, limit))
-
-    def explain(self, table: str, key: Mapping[str, str], limit: int = 20) -> Explained:
-        """Return the records behind one row of ``table``, and what stands beside it.
-
-        Raises:
-            UsageError: Nothing is published, or table, column or key do not exist.
-        """
-        published = published_lake(self.root)
-        with self._state() as state:
-            contracts, judged = self._judged(state, published.stamp.position)
-            relations = {name: published.relation(name) for name in published.tables}
-            lake = Lake(self.engine, self.models(contracts), contracts, relations, judged)
-            return explain(lake, resolve(published, table), key, limit)
-
-    def reconcile(self, org: str | None = None) -> Reconciliation:
-        """Return metered against invoiced, by organisation and month, in USD."""
-        published = published_lake(self.root)
-        names = (
-            "gold.org_daily_usage_by_service",
-            "silver.billing_enriched",
-            "bronze.quarantine_usage",
-        )
-        with self.engine.session({name: published.relation(name) for name in names}) as session:
-            return reconcile(session, org)
-
-    def status(self) -> ProjectStatus:
-        """Return sources, positions, lag, sizes, drift and unknown keys."""
-        log = Log(self.blobs)
-        stamp = log.stamp()
-        published = self.published()
-        drift: list[Drift] = []
-        if stamp.position:
-            with self._state() as state:
-                contracts, judged = self._judged(state)
-                drift = [drift_of(self.engine, contracts[name], judged[name]) for name in judged]
-        return ProjectStatus(
-            root=self.root,
-            position=stamp.position,
-            head=stamp.head,
-            published=published.stamp.position if published is not None else 0,
-            published_at=timestamp_text(published.ingest_ts) if published is not None else "",
-            sources=sources_of(log.entries()),
-            drift=drift,
-            unknown=unknown_keys(self.engine, published) if published is not None else None,
-            sizes=sizes(self.root),
-        )
-
-    @contextmanager
-    def _subject(self) -> Iterator[tuple[Subject, Check]]:
-        """Open what ``verify`` looks at; what can't be opened is None, and a finding."""
-        opening = Check("views can be opened", unit="views")
-        state = None
-        if (self.root / "log").exists():
-            path = self.root / "index" / "state.db"
-            state = _opened(opening, "index/state.db", lambda: State.open(path, create=False))
-        if state is not None and (problems := state.check()):
-            for problem in problems:
-                opening.fail("rebuildable", f"state view: {problem}", file="index/state.db")
-            state.close()
-            state = None
-        published = _opened(opening, PUBLISHED, self.published)
-        reported = any(found.file == PUBLISHED for found in opening.findings)
-        if published is None and not reported and (self.root / "serving.db").exists():
-            opening.fail("rebuildable", "lake is not published, but served", file=PUBLISHED)
-        serving = SqliteServing(self.root / "serving.db")
-        try:
-            yield (
-                Subject(self.root, self.blobs, self.engine, state, published, serving),
-                opening,
-            )
-        finally:
-            if state is not None:
-                state.close()
-
-    def _moved(self, subject: Subject) -> bool:
-        """Return whether somebody ingested or published since ``subject`` was opened."""
-        try:
-            moved = subject.state is not None and subject.state.moved()
-            return moved or self.published() != subject.published
-        except (MeterhouseError, OSError):
-            return False
-
-    def _lock(self, name: str) -> Path:
-        return self.root / ".locks" / name
-
-    @contextmanager
-    def _modes(self) -> Iterator[None]:
-        """Let the group read what libraries write, whose files take the process's umask."""
-        if not self.settings.access_group_shared:
-            yield
-            return
-        before = os.umask(0)
-        os.umask(before & ~0o050)
-        try:
-            yield
-        finally:
-            os.umask(before)
-
-    @contextmanager
-    def _state(self) -> Iterator[State]:
-        state = State.open(self.root / "index" / "state.db")
-        try:
-            yield state
-        finally:
-            state.close()
-
-    def _apply(self, log: Log, state: State) -> Apply:
-        return Apply(self.blobs, log, state, self.engine, index_folder=self.root / "index")
-
-    def _judged(
-        self, state: State, upto: int | None = None
-    ) -> tuple[dict[str, Contract], dict[str, dict[str, ParquetFiles]]]:
-        contracts = pinned_contracts(Log(self.blobs), state, self.contracts)
-        return contracts, {
-            source: judged_forms(self.blobs, state, source, upto=upto) for source in contracts
-        }
-
-    def _engine(self, spill: Path, *, locked: bool) -> DuckDBEngine:
-        settings = self.settings
-        return DuckDBEngine(settings.engine_memory, settings.engine_threads, spill, locked=locked)
-
-    @contextmanager
-    def _locked(self) -> Iterator[Engine]:
-        # Not in the project: whoever may only read it can still sort a large table.
-        with tempfile.TemporaryDirectory(prefix="meterhouse-") as spill:
-            yield self._engine(Path(spill), locked=True)
-
-
-_Opened = TypeVar("_Opened")
-
-
-def _opened(check: Check, name: str, action: Callable[[], _Opened]) -> _Opened | None:
-    """Open a view; note in ``check`` when it can't be."""
-    check.covered += 1
-    try:
-        return action()
-    except MeterhouseError as error:
-        check.fail("rebuildable", error.what, file=name)
-        return None
-    except OSError as error:
-        check.fail("rebuildable", f"can't be read: {error.strerror}", file=name)
-        return None

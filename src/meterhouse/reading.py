@@ -1,4 +1,4 @@
-"""Reading the published lake: a table, or one SELECT over all of them, at one position.
+"""Reading the tables: one, or one SELECT over all of them, at one position.
 
 SQL that somebody typed runs in an engine that is locked: it sees the published files of
 the tables it names, nothing else of disk or network, and can change no setting.
@@ -7,15 +7,14 @@ the tables it names, nothing else of disk or network, and can change no setting.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meterhouse.engines.statements import check_one_select
 from meterhouse.errors import ModelError, SqlError, UsageError, nearest
-from meterhouse.lake.published import Published, read_published
 from meterhouse.models.header import read_header
 from meterhouse.names import TECHNICAL
 from meterhouse.ports import Engine, Session
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Selection",
+    "Tables",
     "grain_of",
     "mentioned",
-    "published_lake",
+    "named_in",
     "resolve",
     "rows_of",
     "rows_of_sql",
@@ -41,6 +41,27 @@ _CATALOG: Final = ("information_schema", "duckdb_", "show")
 """Words of a text that asks which tables there are: then it sees all of them."""
 
 
+class Tables(Protocol):
+    """Tables at one position of the log."""
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Return the names of all of them."""
+        ...
+
+    def schema(self, name: str) -> pa.Schema:
+        """Return the columns of table ``name``.
+
+        Raises:
+            UsageError: There is no such table; names the nearest.
+        """
+        ...
+
+    def session(self, engine: Engine, names: Sequence[str]) -> AbstractContextManager[Session]:
+        """Open a session in which ``names`` can be read by these names."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which part of a table to read."""
@@ -52,24 +73,7 @@ class Selection:
     limit: int | None = None
 
 
-def published_lake(root: Path) -> Published:
-    """Return what is published in the project at ``root``.
-
-    Raises:
-        UsageError: Nothing was published yet.
-        DamageError: The list of what is published is not what was written.
-    """
-    found = read_published(root)
-    if found is None:
-        raise UsageError(
-            "nothing was published yet",
-            str(root),
-            "run `meterhouse ingest PATH` and then `meterhouse batch`",
-        )
-    return found
-
-
-def resolve(published: Published, name: str) -> str:
+def resolve(published: Tables, name: str) -> str:
     """Return the full name of a table; its layer may be left out where that is clear.
 
     Raises:
@@ -95,20 +99,20 @@ def _several(name: str, tables: Sequence[str], where: str) -> UsageError:
     return UsageError(f'table "{name}" could be {found}', where, "write its layer too")
 
 
-def _named(published: Published, short: str) -> list[str]:
+def _named(published: Tables, short: str) -> list[str]:
     return [full for full in published.tables if full.partition(".")[2] == short.casefold()]
 
 
-def _short_names(published: Published) -> list[str]:
+def _short_names(published: Tables) -> list[str]:
     return [full.partition(".")[2] for full in published.tables]
 
 
-def grain_of(published: Published, root: Path, table: str) -> tuple[str, ...]:
+def grain_of(published: Tables, root: Path, table: str) -> tuple[str, ...]:
     """Return the columns that rows of ``table`` are sorted by.
 
     The grain of its model; the log's order for bronze; else all columns that can be sorted.
     """
-    columns = {item.name: item.type for item in published.table(table).arrow_schema()}
+    columns = {item.name: item.type for item in published.schema(table)}
     place = TECHNICAL[:2]
     if table.startswith("bronze.") and set(place) <= set(columns):
         return place
@@ -128,12 +132,12 @@ def _header_grain(root: Path, table: str) -> tuple[str, ...]:
 
 @contextmanager
 def rows_of(
-    published: Published, engine: Engine, table: str, grain: Sequence[str], wanted: Selection
+    published: Tables, engine: Engine, table: str, grain: Sequence[str], wanted: Selection
 ) -> Iterator[pa.RecordBatchReader]:
     """Open the rows of ``table``, sorted by ``grain``, as a stream in bounded memory.
 
     Args:
-        published: The lake, at one position.
+        published: The tables, at one position.
         engine: A locked one, for ``wanted.where`` is a user's SQL.
         table: Full name.
         grain: Columns to sort by (``grain_of``).
@@ -142,8 +146,7 @@ def rows_of(
     Raises:
         UsageError: There is no such table or column, or ``where`` is not one expression.
     """
-    relation = published.relation(table)
-    known = relation.schema.names
+    known = published.schema(table).names
     for name in wanted.columns:
         if name not in known:
             hint = nearest(name, known)
@@ -170,11 +173,11 @@ def rows_of(
 
 
 @contextmanager
-def rows_of_sql(published: Published, engine: Engine, text: str) -> Iterator[pa.RecordBatchReader]:
+def rows_of_sql(published: Tables, engine: Engine, text: str) -> Iterator[pa.RecordBatchReader]:
     """Open the result of one SELECT over the published tables, in its own order.
 
     Args:
-        published: The lake, at one position.
+        published: The tables, at one position.
         engine: A locked one.
         text: One SELECT in DuckDB's dialect; tables by their names ("gold.finops_by_org_day").
 
@@ -187,22 +190,29 @@ def rows_of_sql(published: Published, engine: Engine, text: str) -> Iterator[pa.
 
 
 @contextmanager
-def _session(published: Published, engine: Engine, tables: Sequence[str]) -> Iterator[Session]:
+def _session(published: Tables, engine: Engine, tables: Sequence[str]) -> Iterator[Session]:
     """Open a session over ``tables``; what it refuses comes in the words of who wrote the SQL."""
-    relations = {name: published.relation(name) for name in tables}
     try:
-        with engine.session(relations) as session:
+        with published.session(engine, tables) as session:
             yield session
     except SqlError as error:
         raise _explained(error, published, tables) from error
 
 
-def mentioned(published: Published, text: str) -> list[str]:
+def mentioned(published: Tables, text: str) -> list[str]:
     """Return the tables whose names are in ``text``: all it reads, perhaps more."""
+    return named_in(published.tables, text)
+
+
+def named_in(names: Collection[str], text: str) -> list[str]:
+    """Return those of ``names`` that are in ``text``, with or without their layer.
+
+    All of them when it asks which tables there are.
+    """
     folded = text.casefold()
     if any(word in folded for word in _CATALOG):
-        return list(published.tables)
-    return [name for name in published.tables if name.partition(".")[2] in folded]
+        return list(names)
+    return [name for name in names if name.partition(".")[2] in folded]
 
 
 def _check_condition(where: str) -> None:
@@ -232,12 +242,12 @@ def _check_condition(where: str) -> None:
         raise UsageError("condition is more than one expression", f"--where {where}", advice)
 
 
-def _explained(error: SqlError, published: Published, tables: Sequence[str]) -> UsageError:
+def _explained(error: SqlError, published: Tables, tables: Sequence[str]) -> UsageError:
     where = "\n".join(line for line in error.where.splitlines() if line.startswith("LINE "))
     if missing := _MISSING_TABLE.search(error.what):
         return _no_table(missing["name"], published, where)
     if missing := _MISSING_COLUMN.search(error.what):
-        columns = {name for table in tables for name in published.relation(table).schema.names}
+        columns = {name for table in tables for name in published.schema(table).names}
         return UsageError.unknown("column", missing["name"], columns, where=where)
     if error.what.startswith("Permission Error"):
         listed = ", ".join(sorted(published.tables)[:8])
@@ -248,7 +258,7 @@ def _explained(error: SqlError, published: Published, tables: Sequence[str]) -> 
     return UsageError(f"SQL can't be run: {message or error.what}", where, "correct the SQL")
 
 
-def _no_table(name: str, published: Published, where: str) -> UsageError:
+def _no_table(name: str, published: Tables, where: str) -> UsageError:
     short = _named(published, name)
     if len(short) > 1:
         return _several(name, short, where)
@@ -258,7 +268,7 @@ def _no_table(name: str, published: Published, where: str) -> UsageError:
         )
     # The engine names a table without its layer.
     near = nearest(name.casefold(), _short_names(published))
-    known = _named(published, near) if near else published.tables
+    known: Collection[str] = _named(published, near) if near else published.tables
     return UsageError.unknown("table", name, known, where=where)
 
 

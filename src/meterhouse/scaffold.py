@@ -31,8 +31,23 @@ IGNORED: Final = """\
 /index/
 /lake/
 /serving.db*
+/alerts.db*
+/alerts.jsonl
+/generations/
 /.locks/
+/.requests/
+/.tmp/
+/.meterhouse/batch.log
+/.meterhouse/follow.json
 """
+
+PATTERNS: Final = (
+    ("contracts", "**/*.yaml"),
+    ("models", "**/*.sql"),
+    ("models", "**/*.yaml"),
+    ("", "alerts.yaml"),
+)
+"""Folders of the catalog, and what of them belongs to it."""
 
 State = Literal[
     "added", "updated", "removed", "merged", "conflict", "yours", "kept", "deleted by you", "open"
@@ -82,7 +97,8 @@ def init(folder: Path) -> list[str]:
     for name, text in files.items():
         write(folder / name, text)
     (folder / "inbox").mkdir(exist_ok=True)
-    made = [*sorted({f"{Path(name).parent}/" for name in shipped}), "inbox/"]
+    folders = {f"{Path(name).parent}/" if "/" in name else name for name in shipped}
+    made = [*sorted(folders), "inbox/"]
     if not (folder / ".gitignore").exists():
         write(folder / ".gitignore", IGNORED)
         made.append(".gitignore")
@@ -210,24 +226,28 @@ def common_runs(
 
 def sound(name: str, text: str) -> bool:
     """Return whether a merged file can still be read; lines can merge into nonsense."""
-    if not name.startswith("contracts/"):
+    if name.startswith("models/"):
         return True
     # Only here: a fresh project and a clean update need no SQL parser.
     from meterhouse.intake.contracts import parse_contract
+    from meterhouse.intake.document import read_document
 
     try:
-        parse_contract(text, name)
+        if name.startswith("contracts/"):
+            parse_contract(text, name)
+        else:
+            read_document(text, name)
     except ContractError:
         return False
     return True
 
 
 def catalog_texts(root: Path) -> dict[str, str]:
-    """Return the contracts and models below ``root`` by relative name, sorted."""
+    """Return the contracts, models and alert rules of ``root`` by relative name, sorted."""
     found = {
         path.relative_to(root).as_posix(): path.read_bytes().decode("utf-8", "surrogateescape")
-        for folder, pattern in (("contracts", "*.yaml"), ("models", "*.sql"), ("models", "*.yaml"))
-        for path in (root / folder).rglob(pattern)
+        for folder, pattern in PATTERNS
+        for path in (root / folder).glob(pattern)
         if path.is_file()
     }
     return dict(sorted(found.items()))

@@ -12,12 +12,13 @@ import pytest
 from meterhouse.errors import EnvironmentFailureError
 from meterhouse.ports import Blobs
 from meterhouse.storage.folder import FolderBlobs
-from meterhouse.testing import MemoryBlobs
+from meterhouse.testing import MemoryBlobs, SimulatedBlobs
 
 ADAPTERS: dict[str, Callable[[Path], Blobs]] = {
     "folder": lambda path: FolderBlobs(path / "root"),
     "folder, shared with the group": lambda path: FolderBlobs(path / "root", group_shared=True),
     "memory": lambda path: MemoryBlobs(),
+    "simulated": lambda path: SimulatedBlobs(),
 }
 
 

@@ -295,3 +295,38 @@ def test_a_locked_session_reads_its_files_and_nothing_else(tmp_path: Path) -> No
         "mine.parquet",
         "other.parquet",
     ]
+
+
+def test_rows_in_place_of_others_are_seen_by_a_planned_statement(session: Session) -> None:
+    more = pa.concat_tables([SPENT.slice(0, 2)] * 40_000)
+    session.replace("gold.part", SPENT.slice(0, 1))
+    session.view("gold.daily", "SELECT org_id, sum(cost_usd) AS cost_usd FROM gold.part GROUP BY 1")
+    sql = "SELECT org_id, cost_usd, count(*) OVER () AS keys FROM gold.daily ORDER BY org_id"
+
+    found = []
+    for rows in (SPENT.slice(0, 1), SPENT, SPENT.slice(0, 0), more, SPENT.slice(1, 1)):
+        session.replace("gold.part", rows)
+        found.append(session.query(sql, again=True)["org_id"].to_pylist())
+
+    assert found == [["o-1"], ["o-1", "o-2", None], [], ["o-1", "o-2"], ["o-2"]]
+    session.replace("gold.part", SPENT)
+    assert session.query("SELECT * FROM gold.part", again=True).to_pylist() == SPENT.to_pylist()
+
+
+def test_rows_of_other_columns_take_the_place_too(session: Session) -> None:
+    sql = "SELECT * FROM bronze.spent ORDER BY ALL"
+    before = session.query(sql, again=True).column_names
+
+    session.replace("bronze.spent", pa.table({"org_id": ["x"], "more": [1]}))
+
+    assert before == SPENT.column_names
+    assert session.query(sql, again=True).to_pylist() == [{"org_id": "x", "more": 1}]
+    session.view("bronze.spent", "SELECT 'v' AS org_id")
+    assert session.query(sql, again=True).to_pylist() == [{"org_id": "v"}]
+
+
+def test_a_statement_that_can_not_be_planned_says_why(session: Session) -> None:
+    with pytest.raises(SqlError, match="nobody"):
+        session.query("SELECT nobody FROM bronze.spent", again=True)
+
+    assert session.query("SELECT 1 AS one", again=True).to_pylist() == [{"one": 1}]

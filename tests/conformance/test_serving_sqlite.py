@@ -7,16 +7,19 @@ import os
 import sqlite3
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError
-from meterhouse.ports import Stamp
+from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError, UsageError
+from meterhouse.ports import LiveChange, LiveRows, Stamp
+from meterhouse.serving.reader import Reader
 from meterhouse.serving.schema import Condition, Layout
 from meterhouse.serving.snapshot import SqliteSnapshot, opened, read
 from meterhouse.serving.sqlite import SqliteServing
@@ -42,8 +45,12 @@ def shared_folder() -> Iterator[Path]:
 
 
 def rows(*orgs: str, cost: str = "1") -> pa.RecordBatchReader:
+    return rows_table(*orgs, cost=cost).to_reader()
+
+
+def rows_table(*orgs: str, cost: str) -> pa.Table:
     costs = pa.array([Decimal(cost) for _ in orgs], pa.decimal128(38, 9))
-    return pa.table({"org_id": pa.array(orgs, pa.string()), "cost_usd": costs}).to_reader()
+    return pa.table({"org_id": pa.array(orgs, pa.string()), "cost_usd": costs})
 
 
 def publish(store: SqliteServing, epoch: str, *orgs: str) -> None:
@@ -99,9 +106,10 @@ def test_the_tables_of_old_and_broken_epochs_are_dropped(path: Path) -> None:
     publish(store, "two", "b")
 
     with sqlite3.connect(path) as connection:
-        names = [n for (n,) in connection.execute("SELECT name FROM sqlite_schema") if "@" in n]
+        names = {n for (n,) in connection.execute("SELECT name FROM sqlite_schema") if "@" in n}
+        [used] = connection.execute("SELECT physical, live FROM tables").fetchall()
     connection.close()
-    assert len(names) == 1
+    assert names == {*used, f"{used[1]} by position"}
 
 
 def test_a_load_that_broke_off_is_not_part_of_the_epoch(path: Path) -> None:
@@ -185,6 +193,82 @@ def test_a_store_of_another_layout_is_refused(path: Path) -> None:
         read(path, orgs_of)
     with pytest.raises(DamageError, match="layout 99"):
         SqliteServing(path, LAYOUTS).load("two", TABLE, rows("a"))
+
+
+def test_a_store_of_an_older_layout_is_made_anew_by_a_load(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE visible (one INTEGER PRIMARY KEY, epoch TEXT)")
+        connection.execute('CREATE TABLE "gold.daily@1" (org_id TEXT)')
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    store = SqliteServing(path, LAYOUTS)
+
+    assert store.stamp() is None
+    with pytest.raises(UsageError, match="layout 1, which is older") as raised:
+        read(path, orgs_of)
+    assert "meterhouse batch" in raised.value.fix
+    publish(store, "one", "a")
+
+    assert read(path, orgs_of) == ["a"]
+
+
+def live(*orgs: str, position: int, cost: str = "9") -> LiveChange:
+    rows = LiveRows(TABLE, rows=rows_table(*orgs, cost=cost))
+    before, after = Stamp("p", 0, position - 1, "h"), Stamp("p", 0, position, "h")
+    return LiveChange(before, after, AT, (rows,), "{}")
+
+
+def test_conditions_and_values_see_live_rows_over_those_of_the_epoch(path: Path) -> None:
+    store = SqliteServing(path, LAYOUTS)
+    store.load("one", TABLE, rows("a", "b"))
+    store.publish("one", Stamp("p", 0, 1, "h"), ingest_ts=AT, details="{}")
+    assert store.advance(live("b", "c", position=2))
+
+    def found(snapshot: SqliteSnapshot) -> list[tuple[object, ...]]:
+        given = [Condition("org_id", ">=", "b"), Condition("org_id", "<=", "c")]
+        return sorted(snapshot.scan(TABLE, ["org_id", "cost_usd"], given))
+
+    assert read(path, found) == [("b", Decimal(9)), ("c", Decimal(9))]
+    assert read(path, lambda it: sorted(it.distinct(TABLE, "org_id"))) == ["a", "b", "c"]
+    assert read(path, lambda it: it.live_rows(it.table(TABLE))) == 2
+    assert store.epoch_rows(TABLE).read_all()["org_id"].to_pylist() == ["a", "b"]
+    assert read(path, lambda it: it.check()) == []
+
+
+def test_a_batch_only_table_says_where_it_stands(path: Path) -> None:
+    store = SqliteServing(path, {**LAYOUTS, "gold.slow": Layout(("org_id",), batch_only=True)})
+    store.load("one", TABLE, rows("a"))
+    store.load("one", "gold.slow", rows("a"))
+    store.publish("one", Stamp("p", 0, 1, "h"), ingest_ts=AT, details="{}")
+    assert read(path, lambda it: it.served.behind) == {}
+
+    assert store.advance(live("b", position=2))
+
+    served = read(path, lambda it: it.served)
+    assert (served.stamp.position, served.epoch_position) == (2, 1)
+    assert served.behind == {"gold.slow": (1, AT)}
+
+
+def test_the_wal_file_is_begun_anew_although_there_is_always_a_reader(path: Path) -> None:
+    store, reader = SqliteServing(path, LAYOUTS), Reader(path)
+    publish(store, "one", "a")
+    orgs = [f"org {number} {'x' * 500}" for number in range(2_000)]
+    sizes, ended = [], threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            reader.read(orgs_of)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for number in range(1, 31):
+        assert store.advance(live(*orgs, position=number + 1, cost=str(number)))
+        sizes.append(path.with_name("serving.db-wal").stat().st_size)
+    ended.set()
+    asking.join()
+
+    assert max(sizes) < 64 << 20
+    assert any(later < before for before, later in pairwise(sizes))
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

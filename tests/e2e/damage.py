@@ -146,32 +146,37 @@ def assert_named(report: Report, path: Path) -> None:
 
 STATE_VALUES = {
     "cover": ("project", "fork", "position", "head"),
-    "inputs": (
-        "source",
-        "file",
-        "lo",
-        "hi",
-        "lines_end",
-        "root",
-        "whole",
-        "position",
-        "ends_newline",
-    ),
+    "files": ("id", "source", "file"),
+    "inputs": ("file", "position", "number", "lo", "hi", "lines_end", "root", "flags"),
     "contracts": ("source", "sha256", "position"),
-    "judged": ("position", "source", "rows", "size", "sha256"),
+    "judged": ("position", "source", "rows", "size", "sha256", "first"),
     "runs": ("source", "which", "name", "tier", "rows", "sha256", "position"),
+    "totals": (
+        "source",
+        "entries",
+        "landed",
+        "accepted",
+        "quarantined",
+        "duplicate",
+        "blank",
+        "removed",
+        "last_position",
+        "last_ingest_ts",
+    ),
 }
-_NUMBERS = ("fork", "position", "lo", "hi", "lines_end", "rows", "size", "tier")
+_TEXTS = ("project", "head", "source", "sha256", "which", "name", "last_ingest_ts")
 
 
 def state_changes(table: str, *columns: str) -> list[str]:
     """SQL that changes one value of the state view each, or takes a row out."""
-    first = f"WHERE rowid = (SELECT min(rowid) FROM {table})"
+    key = "file, position, number" if table == "inputs" else "rowid"
+    first = f"WHERE ({key}) = (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1)"
     changes = []
     for column in columns:
-        other = f"{column} + 1000" if column in _NUMBERS else f"{column} || 'x'"
-        if column in ("whole", "ends_newline"):
-            other = f"1 - {column}"
+        text = column in _TEXTS or (table, column) == ("files", "file")
+        other = f"{column} || 'x'" if text else f"{column} + 1000"
+        if column in ("root", "flags"):
+            other = {"root": "zeroblob(32)", "flags": "(flags + 1) % 8"}[column]
         changes.append(f"UPDATE {table} SET {column} = {other} {first}")
     return [*changes, f"DELETE FROM {table} {first}"]
 

@@ -69,7 +69,7 @@ class House:
         """Make a project; with ``models`` it has these, and what they are made of, only."""
         init(root)
         if models:
-            _reduce(root, models)
+            reduce_catalog(root, models)
         return cls(root, **given)
 
     @property
@@ -151,16 +151,23 @@ class House:
     def program(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start the program as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "meterhouse", "--project", str(self.root), *arguments],
+            self.program_line(*arguments),
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
+    def program_line(self, *arguments: str) -> list[str]:
+        """The program's command line."""
+        return [sys.executable, "-m", "meterhouse", "--project", str(self.root), *arguments]
 
-def _reduce(root: Path, wanted: Sequence[str]) -> None:
-    """Leave only these models, those that they read, and the contracts of their sources."""
+
+def reduce_catalog(root: Path, wanted: Sequence[str]) -> None:
+    """Leave only these models, those that they read, and the contracts of their sources.
+
+    Doing it again changes nothing.
+    """
     texts = {
         f"{path.parent.name}.{path.stem}": path for path in (root / "models").glob("[sg]*/*.sql")
     }

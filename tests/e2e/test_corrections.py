@@ -351,8 +351,8 @@ def test_a_changed_model_recomputes_what_depends_on_it_and_says_so(usage: House)
     first = generation(usage)
     usage.edit(
         "models/gold/finops_by_org_day.sql",
-        "sum(daily.requests)::DECIMAL(38, 9) AS requests",
-        "(sum(daily.requests) + 1)::DECIMAL(38, 9) AS requests",
+        "sum(daily.requests), 0)::DECIMAL(38, 9) AS requests",
+        "sum(daily.event_count), 0)::DECIMAL(38, 9) AS requests",
     )
 
     ran = usage.cli("batch")
@@ -361,7 +361,7 @@ def test_a_changed_model_recomputes_what_depends_on_it_and_says_so(usage: House)
     lines = [line for line in ran.out.splitlines() if "gold." in line]
     assert [line.split()[0] for line in lines] == ["gold.finops_by_org_day"]
     assert "its model, or one that it reads, changed" in lines[0]
-    assert [row["requests"] for row in usage.rows("gold.finops_by_org_day")] == [1]
+    assert [row["requests"] for row in usage.rows("gold.finops_by_org_day")] == [3]
     assert generation(usage) == first + 1
 
     usage.edit("models/silver/usage.sql", "lower(trim(event.service, ' '))", "'cloud'")

@@ -28,6 +28,8 @@ TABLES = (
     "gold.revenue_by_org_month",
     "gold.revenue_by_org_month_currency",
     "gold.tickets_by_org_date",
+    "gold.usage_by_5min",
+    "gold.usage_sliding_15min",
     "silver.billing_enriched",
     "silver.marketing_enriched",
     "silver.nps_enriched",

@@ -38,6 +38,8 @@ TABLES = {
     "gold.org_daily_usage_by_service": ("org_id", "usage_date", "service"),
     "gold.revenue_by_org_month": ("org_id", "month"),
     "gold.tickets_by_org_date": ("org_id", "ticket_date", "severity"),
+    "gold.usage_by_5min": ("window_start", "org_id", "service", "region"),
+    "gold.usage_sliding_15min": ("window_start", "org_id", "service", "region"),
 }
 """Every table of silver and gold, by the grain that its printed rows are sorted by."""
 
@@ -53,13 +55,22 @@ def by_grain(rows: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: [canonical(row[column]) for column in TABLES[table]])
 
 
+LARGE = {
+    "silver.usage_enriched": "event_date",
+    "gold.usage_by_5min": "window_start",
+    "gold.usage_sliding_15min": "window_start",
+}
+"""Tables that take long to print, with the column their middle is told by."""
+
+
 def shortened(rows: list[dict[str, Any]], table: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of the largest table's middle only, and the options that ask for them."""
-    if table != "silver.usage_enriched":
+    """Rows of the largest tables' middle only, and the options that ask for them."""
+    column = LARGE.get(table)
+    if column is None:
         return rows, []
-    lo, hi = date(2025, 7, 16), date(2025, 7, 20)
-    where = f"event_date BETWEEN '{lo}' AND '{hi}'"
-    return [row for row in rows if lo <= row["event_date"] <= hi], ["--where", where]
+    lo, hi = "2025-07-16", "2025-07-20"
+    where = f"{column} >= '{lo}' AND {column} < '{hi}'"
+    return [row for row in rows if lo <= (canonical(row[column]) or "") < hi], ["--where", where]
 
 
 def as_printed(row: dict[str, Any], *, null: str | None) -> dict[str, Any]:

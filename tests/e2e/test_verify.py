@@ -49,7 +49,7 @@ def test_json_is_pure_and_complete(whole: House) -> None:
         assert term["holds"]
     names = {check["name"] for check in body["checks"]}
     assert {"log", "landing", "judged", "index", "lake", "serving", "ledger"} <= names
-    assert all(check["covered"] for check in body["checks"])
+    assert all(check["covered"] for check in body["checks"] if check["name"] != "live")
 
 
 def test_json_is_pure_when_something_is_damaged(house: House) -> None:

@@ -14,7 +14,7 @@ from meterhouse.intake.contracts import load_contracts
 from meterhouse.layers.bronze import bronze_schemas
 from meterhouse.layers.model_check import check_models
 from meterhouse.layers.model_tests import ModelTest, load_tests, run_test
-from meterhouse.models.graph import load_models, models_of
+from meterhouse.models.graph import load_models
 from meterhouse.ports import Engine
 
 CATALOG = Path(meterhouse.__file__).parent / "catalog"
@@ -50,6 +50,25 @@ def test_every_gold_model_says_how_it_is_asked() -> None:
     assert all(model.partition_key for model in gold)
 
 
+def test_every_gold_table_but_the_anomalies_is_live() -> None:
+    gold = [MODELS[name] for name in MODELS.order if name.startswith("gold.")]
+
+    assert [model.name for model in gold if not model.live] == ["gold.cost_anomaly_mart"]
+    assert {model.name: model.live_by for model in gold if model.live_by} == {
+        "gold.revenue_by_org_month": ("org_id", "month"),
+        "gold.nps_by_org": ("org_id",),
+    }
+
+
+def test_window_tables_keep_their_latest_rows_in_serving() -> None:
+    kept = {name: MODELS[name].keep for name in MODELS.order if MODELS[name].keep}
+
+    assert kept == {
+        "gold.usage_by_5min": "window_start",
+        "gold.usage_sliding_15min": "window_start",
+    }
+
+
 def test_money_is_never_a_double(engine: Engine) -> None:
     types = {column.type for name in MODELS.order for column in MODELS[name].columns}
 
@@ -78,6 +97,16 @@ def test_money_is_never_a_double(engine: Engine) -> None:
         (
             "gold.genai_tokens_by_org_date",
             "org_id usage_date total_tokens genai_cost_usd event_count cost_per_1k_tokens_usd",
+        ),
+        (
+            "gold.usage_by_5min",
+            "window_start org_id service region cost_usd event_count genai_tokens "
+            "genai_reported_count",
+        ),
+        (
+            "gold.usage_sliding_15min",
+            "window_start org_id service region cost_usd event_count genai_tokens "
+            "genai_reported_count",
         ),
         (
             "gold.revenue_by_org_month",
@@ -119,14 +148,14 @@ def test_a_model_of_the_user_is_checked_with_file_and_line(engine: Engine, tmp_p
     model = tmp_path / "gold" / "mine.sql"
     model.write_text(
         "/* ---\ndescription: Mine.\nowner: me@example.com\nkind: view\ngrain: [org_id]\n"
-        "columns:\n  org_id: Organisation.\n--- */\n"
+        "batch_only: An example.\ncolumns:\n  org_id: Organisation.\n--- */\n"
         "SELECT\n    regexp_extract(event.org_id, 1, 2, 3)::VARCHAR AS org_id\n"
         "FROM bronze.usage_events AS event\n"
     )
 
     (found,) = check_models(load_models(tmp_path, SOURCES), SOURCES, engine)
 
-    assert found.where == f"{model}:10"
+    assert found.where == f"{model}:11"
     assert "regexp_extract" in found.what
 
 
@@ -147,69 +176,6 @@ def test_an_example_that_does_not_hold_names_the_rows(engine: Engine) -> None:
         "expected, not found: org_id: a, daily_cost_usd: 0.200000000",
         "found, not expected: org_id: a, daily_cost_usd: 0.100000000",
     ]
-
-
-FIVE_MINUTES = """/* ---
-description: Cost in windows of five minutes.
-owner: live@example.com
-kind: mergeable
-grain: [window_start, org_id]
-columns:
-  window_start: {unit: UTC, doc: Start of the window.}
-  org_id: Organisation.
-  cost_usd: {unit: USD, doc: Charges.}
-  event_count: Events.
---- */
-SELECT
-    time_bucket(INTERVAL 5 MINUTE, usage.event_ts)::TIMESTAMPTZ AS window_start,
-    usage.org_id::VARCHAR AS org_id,
-    coalesce(sum(usage.cost_usd_increment), 0)::DECIMAL(38, 9) AS cost_usd,
-    count(*)::BIGINT AS event_count
-FROM silver.usage AS usage
-GROUP BY time_bucket(INTERVAL 5 MINUTE, usage.event_ts), usage.org_id
-"""
-FIFTEEN_MINUTES = """/* ---
-description: Cost over fifteen minutes, every five.
-owner: live@example.com
-kind: view
-grain: [window_start, org_id]
-columns:
-  window_start: {unit: UTC, doc: Start of the window.}
-  org_id: Organisation.
-  cost_usd: {unit: USD, doc: Charges.}
---- */
-SELECT
-    (part.window_start - INTERVAL (shift.n * 5) MINUTE)::TIMESTAMPTZ AS window_start,
-    part.org_id::VARCHAR AS org_id,
-    sum(part.cost_usd)::DECIMAL(38, 9) AS cost_usd
-FROM gold.usage_by_5min AS part
-CROSS JOIN range(3) AS shift(n)
-GROUP BY part.window_start - INTERVAL (shift.n * 5) MINUTE, part.org_id
-"""
-
-
-def test_window_tables_can_be_added_as_two_files(engine: Engine) -> None:
-    shipped = {name: (Path(MODELS[name].path).read_text(), name) for name in MODELS.order}
-    models = models_of(
-        {
-            **shipped,
-            "gold.usage_by_5min": (FIVE_MINUTES, "a.sql"),
-            "gold.usage_sliding_15min": (FIFTEEN_MINUTES, "b.sql"),
-        },
-        SOURCES,
-    )
-    moment = {"org_id": "o", "event_ts": "2025-07-01T00:12:34Z", "cost_usd_increment": "1"}
-    starts = ("2025-07-01T00:00:00Z", "2025-07-01T00:05:00Z", "2025-07-01T00:10:00Z")
-    test = ModelTest(
-        "gold.usage_sliding_15min",
-        "one event is in three windows",
-        {"silver.usage": [moment]},
-        [{"window_start": start, "org_id": "o", "cost_usd": "1"} for start in starts],
-        "windows.yaml",
-    )
-
-    assert [str(one) for one in check_models(models, SOURCES, engine)] == []
-    assert run_test(test, models, SOURCES, engine) == ""
 
 
 def test_a_file_beside_the_layers_is_not_passed_over(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from oracle.anomaly import cost_anomalies
+from oracle.windows import windows
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -118,6 +119,7 @@ def _gold(tables: dict[str, Rows]) -> None:
     daily = _daily(usage, ("org_id", "usage_date", "service"))
     tables["gold.org_daily_usage_by_service"] = daily
     tables["gold.finops_by_org_day"] = _daily(usage, ("org_id", "usage_date"))
+    tables |= windows(usage)
     tables["gold.genai_tokens_by_org_date"] = _genai(usage)
     tables["gold.revenue_by_org_month"] = _revenue(tables["silver.billing_enriched"])
     tables["gold.tickets_by_org_date"] = _tickets(tables["silver.support_tickets_enriched"])

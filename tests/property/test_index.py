@@ -72,3 +72,50 @@ def test_the_index_is_a_dictionary_of_the_newest_rows(
     ]
     assert live == model
     assert list(live) == sorted(live)
+
+
+@given(
+    entries=st.lists(ENTRY, max_size=16), split=st.integers(0, 16), asked=st.lists(KEY, max_size=20)
+)
+@settings(deadline=None)
+def test_an_index_can_go_on_from_what_another_was_at_a_position(
+    entries: list[tuple[list[tuple[tuple[int, int], int, bool]], str]],
+    split: int,
+    asked: list[tuple[int, int]],
+) -> None:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as other:
+        index = KeyIndex(Path(folder))
+        changes = [_keys(position, rows) for position, (rows, _) in enumerate(entries, start=1)]
+        for position, keys in enumerate(changes, start=1):
+            index.add(keys)
+            if entries[position - 1][1]:
+                index.flush(position)
+        index.flush(len(entries))
+
+        again = KeyIndex(Path(other), past=(Path(folder), index.files, split))
+        for position, keys in enumerate(changes, start=1):
+            if position > split:
+                again.add(keys)
+                again.flush(position)
+
+        wanted = np.array(asked, np.uint64).reshape(-1, 2)
+        ours, theirs = index.find(wanted), again.find(wanted)
+        assert [ours.mask.tolist(), ours.payload.tolist(), ours.place.tolist()] == [
+            theirs.mask.tolist(),
+            theirs.payload.tolist(),
+            theirs.place.tolist(),
+        ]
+        assert _rows(index) == _rows(again)
+
+
+def _keys(position: int, rows: list[tuple[tuple[int, int], int, bool]]) -> Keys:
+    ids = np.array([key for key, _, _ in rows], np.uint64).reshape(-1, 2)
+    payload = np.array([payload for _, payload, _ in rows], np.uint64)
+    place = place_of(position, np.arange(len(rows)))
+    gone = np.array([removed for _, _, removed in rows], bool)
+    return Keys(ids, payload, np.where(gone, place | REMOVED_BIT, place))
+
+
+def _rows(index: KeyIndex) -> list[list[int]]:
+    found = [np.column_stack([keys.ids, keys.payload, keys.place]) for keys in index.live()]
+    return [row for part in found for row in part.tolist()]

@@ -188,4 +188,5 @@ def test_the_program_takes_a_setting_for_one_command(
     code = run()
 
     assert code == 0
-    assert "engine.threads        1       --set engine.threads" in capsys.readouterr().out
+    shown = next(line for line in capsys.readouterr().out.splitlines() if "engine.threads" in line)
+    assert shown.split() == ["engine.threads", "1", "--set", "engine.threads"]

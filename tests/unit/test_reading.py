@@ -14,11 +14,12 @@ import pytest
 from meterhouse.engines.duckdb import DuckDBEngine
 from meterhouse.errors import UsageError
 from meterhouse.lake.published import Published, PublishedTable, StoredFile, encoded_schema
+from meterhouse.layers.at_position import AtPosition
+from meterhouse.layers.generation import Generation
 from meterhouse.ports import Stamp
 from meterhouse.reading import (
     Selection,
     grain_of,
-    published_lake,
     resolve,
     rows_of,
     rows_of_sql,
@@ -34,7 +35,7 @@ def table_of(name: str, schema: pa.Schema, *files: str) -> PublishedTable:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Published:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> AtPosition:
     root = tmp_path_factory.mktemp("lake")
     daily = pa.table(
         {
@@ -51,13 +52,18 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Published:
         table_of("silver.orgs", daily.schema.remove(2)),
         table_of("silver.daily", daily.schema),
     ]
-    return Published(
+    published = Published(
         Stamp("p", 0, 3, "h"),
         datetime(2025, 9, 1, tzinfo=UTC),
         1,
         {table.name: table for table in tables},
         root=str(root),
     )
+    return AtPosition(published, 3, published.ingest_ts, {}, {}, nothing_is_computed)
+
+
+def nothing_is_computed() -> Generation:
+    raise AssertionError("the answers stand where the lake does")
 
 
 @pytest.fixture
@@ -67,19 +73,19 @@ def engine(tmp_path: Path) -> Iterator[DuckDBEngine]:
     engine.close()
 
 
-def read(lake: Published, engine: DuckDBEngine, **wanted: object) -> list[dict[str, object]]:
+def read(lake: AtPosition, engine: DuckDBEngine, **wanted: object) -> list[dict[str, object]]:
     selection = Selection(**wanted)  # type: ignore[arg-type]
     with rows_of(lake, engine, DAILY, ("org_id", "usage_date"), selection) as rows:
         return list(rows.read_all().to_pylist())
 
 
-def run(lake: Published, engine: DuckDBEngine, text: str) -> list[tuple[object, ...]]:
+def run(lake: AtPosition, engine: DuckDBEngine, text: str) -> list[tuple[object, ...]]:
     with rows_of_sql(lake, engine, text) as rows:
         return [tuple(row.values()) for row in rows.read_all().to_pylist()]
 
 
 def test_rows_come_sorted_by_the_grain_with_null_last(
-    lake: Published, engine: DuckDBEngine
+    lake: AtPosition, engine: DuckDBEngine
 ) -> None:
     found = read(lake, engine)
 
@@ -91,18 +97,18 @@ def test_rows_come_sorted_by_the_grain_with_null_last(
     ]
 
 
-def test_columns_condition_and_limit_choose_a_part(lake: Published, engine: DuckDBEngine) -> None:
+def test_columns_condition_and_limit_choose_a_part(lake: AtPosition, engine: DuckDBEngine) -> None:
     found = read(lake, engine, columns=("cost_usd",), where="org_id = 'a' -- of note", limit=1)
 
     assert found == [{"cost_usd": Decimal("0.2")}]
 
 
-def test_a_limit_below_zero_is_refused(lake: Published, engine: DuckDBEngine) -> None:
+def test_a_limit_below_zero_is_refused(lake: AtPosition, engine: DuckDBEngine) -> None:
     with pytest.raises(UsageError, match="limit can't be -1"):
         read(lake, engine, limit=-1)
 
 
-def test_a_condition_may_ask_another_table(lake: Published, engine: DuckDBEngine) -> None:
+def test_a_condition_may_ask_another_table(lake: AtPosition, engine: DuckDBEngine) -> None:
     assert read(lake, engine, where="org_id IN (SELECT org_id FROM silver.orgs)") == []
 
 
@@ -121,7 +127,7 @@ def test_a_condition_may_ask_another_table(lake: Published, engine: DuckDBEngine
         "",
     ],
 )
-def test_a_condition_is_one_expression(lake: Published, engine: DuckDBEngine, where: str) -> None:
+def test_a_condition_is_one_expression(lake: AtPosition, engine: DuckDBEngine, where: str) -> None:
     if not where:
         assert len(read(lake, engine, where=where)) == 4
         return
@@ -129,14 +135,14 @@ def test_a_condition_is_one_expression(lake: Published, engine: DuckDBEngine, wh
         read(lake, engine, where=where)
 
 
-def test_unknown_columns_name_the_nearest(lake: Published, engine: DuckDBEngine) -> None:
+def test_unknown_columns_name_the_nearest(lake: AtPosition, engine: DuckDBEngine) -> None:
     for wanted in ({"columns": ("cost",)}, {"where": "cost > 1"}):
         with pytest.raises(UsageError) as raised:
             read(lake, engine, **wanted)
         assert raised.value.fix == 'did you mean "cost_usd"?'
 
 
-def test_the_layer_may_be_left_out_where_that_is_clear(lake: Published) -> None:
+def test_the_layer_may_be_left_out_where_that_is_clear(lake: AtPosition) -> None:
     assert resolve(lake, "orgs") == "silver.orgs"
     assert resolve(lake, " Gold.Daily ") == "gold.daily"
     with pytest.raises(UsageError, match=r"could be gold\.daily and silver\.daily"):
@@ -146,7 +152,7 @@ def test_the_layer_may_be_left_out_where_that_is_clear(lake: Published) -> None:
     assert raised.value.fix == 'did you mean "silver.orgs"?'
 
 
-def test_the_grain_is_that_of_the_model_else_all_columns(lake: Published, tmp_path: Path) -> None:
+def test_the_grain_is_that_of_the_model_else_all_columns(lake: AtPosition, tmp_path: Path) -> None:
     header = "/* ---\ndescription: d\nowner: o\nkind: view\ngrain: [org_id, gone]\n"
     header += "columns: {org_id: Organisation.}\n"
     (tmp_path / "models" / "gold").mkdir(parents=True)
@@ -159,7 +165,7 @@ def test_the_grain_is_that_of_the_model_else_all_columns(lake: Published, tmp_pa
     assert grain_of(lake, tmp_path, DAILY) == ("org_id",)
 
 
-def test_sql_reads_every_table_at_once(lake: Published, engine: DuckDBEngine) -> None:
+def test_sql_reads_every_table_at_once(lake: AtPosition, engine: DuckDBEngine) -> None:
     text = "SELECT org_id, sum(cost_usd) FROM Gold.Daily GROUP BY 1 ORDER BY 1 NULLS LAST"
 
     assert run(lake, engine, text) == [
@@ -171,7 +177,7 @@ def test_sql_reads_every_table_at_once(lake: Published, engine: DuckDBEngine) ->
     assert run(lake, engine, joined) == [(4,)]
 
 
-def test_the_catalog_lists_every_table(lake: Published, engine: DuckDBEngine) -> None:
+def test_the_catalog_lists_every_table(lake: AtPosition, engine: DuckDBEngine) -> None:
     text = (
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'silver' ORDER BY 1"
     )
@@ -196,7 +202,7 @@ def test_the_catalog_lists_every_table(lake: Published, engine: DuckDBEngine) ->
     ],
 )
 def test_anything_but_one_select_is_refused(
-    lake: Published, engine: DuckDBEngine, text: str, said: str
+    lake: AtPosition, engine: DuckDBEngine, text: str, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
         run(lake, engine, text)
@@ -214,10 +220,10 @@ def test_anything_but_one_select_is_refused(
     ],
 )
 def test_files_and_network_are_out_of_reach(
-    lake: Published, engine: DuckDBEngine, source: str
+    lake: AtPosition, engine: DuckDBEngine, source: str
 ) -> None:
     with pytest.raises(UsageError, match="reaches no files") as raised:
-        run(lake, engine, f"SELECT * FROM {source.format(root=lake.root)}")
+        run(lake, engine, f"SELECT * FROM {source.format(root=lake.published.root)}")
 
     assert SECRET not in str(raised.value)
 
@@ -236,17 +242,10 @@ def test_files_and_network_are_out_of_reach(
     ],
 )
 def test_a_mistake_is_told_with_the_nearest_name(
-    lake: Published, engine: DuckDBEngine, text: str, what: str, fix: str
+    lake: AtPosition, engine: DuckDBEngine, text: str, what: str, fix: str
 ) -> None:
     with pytest.raises(UsageError) as raised:
         run(lake, engine, text)
 
     assert what in raised.value.what
     assert raised.value.fix == fix
-
-
-def test_a_project_without_publication_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing was published") as raised:
-        published_lake(tmp_path)
-
-    assert "meterhouse batch" in raised.value.fix

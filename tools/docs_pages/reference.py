@@ -13,11 +13,13 @@ import meterhouse
 from docs_pages.markdown import cell, code, table
 from meterhouse.config import SETTINGS
 from meterhouse.errors import MeterhouseError
+from meterhouse.inspection import Inspection
 from meterhouse.intake.contract import ColumnType, Severity
 from meterhouse.intake.contract_rules import CHECK_SEVERITIES, LOOKED_AT
 from meterhouse.names import CHECKS
 from meterhouse.project import Project
 from meterhouse.serving.queries import QUESTIONS
+from meterhouse.wiring import Wiring
 
 __all__ = [
     "EXIT_CODES",
@@ -199,13 +201,14 @@ def questions() -> str:
 def python_api() -> str:
     """Return every public method of an open project, with its documentation."""
     parts = [_entry("meterhouse.open", meterhouse.open)]
-    for name, member in vars(Project).items():
+    members = [item for one in (Project, Inspection, Wiring) for item in vars(one).items()]
+    for name, member in members:
         if not name.startswith("_") and inspect.isfunction(member) and name not in _FOR_COMMANDS:
             parts.append(_entry(name, member))
     return "\n\n".join(parts)
 
 
-_FOR_COMMANDS: Final = ("models", "serving", "discover", "take")
+_FOR_COMMANDS: Final = ("models", "serving", "discover", "take", "ticks", "at_position")
 """Steps of other methods, which the commands call to report between them."""
 
 

@@ -38,6 +38,7 @@ SAMPLES: Final = (
     ("view", "getenv('HOME')::VARCHAR", ""),
     ("view", "usage.region", ""),
     ("view", "usage.regoin::VARCHAR", ""),
+    ("view", "count(*)::BIGINT", "GROUP BY usage.org_id"),
     ("rows", "count(*)::BIGINT", "GROUP BY usage.org_id"),
     ("rows", "orgs.industry::VARCHAR", "JOIN bronze.customers_orgs AS orgs USING (org_id)"),
     ("mergeable", "count(DISTINCT usage.region)::BIGINT", "GROUP BY usage.org_id"),

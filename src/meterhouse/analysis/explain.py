@@ -61,7 +61,7 @@ class Explained:
     model: Model
     definition: Definition
     row: Mapping[str, Any] | None
-    """The published row; None when there is none (what is held may say why)."""
+    """The row as readers see it; None when there is none (what is held may say why)."""
     parts: tuple[Part, ...]
     compared: tuple[str, ...] = field(default=())
     """Columns whose cell was held against what the records add up to."""
@@ -73,7 +73,7 @@ def explain(lake: Lake, table: str, key: Mapping[str, str], limit: int = 20) -> 
     """Return where the row of ``table`` with ``key`` comes from.
 
     Args:
-        lake: What is published.
+        lake: What readers see.
         table: A silver or gold table.
         key: Column → value as text, for every column of the table's grain; empty for NULL.
         limit: How many records of each kind to show; sums are over all.
@@ -147,9 +147,9 @@ def _check_key(lake: Lake, model: Model, key: Mapping[str, str]) -> None:
 
 
 def _published_row(lake: Lake, model: Model, key: Mapping[str, str]) -> Mapping[str, Any] | None:
-    if model.name not in lake.published:
+    if model.name not in lake.at.tables:
         return None
-    with lake.engine.session({model.name: lake.published[model.name]}) as session:
+    with lake.at.session(lake.engine, [model.name]) as session:
         rows = session.query(f"SELECT * FROM {model.name} WHERE {matches(model, key)}").to_pylist()
     return rows[0] if rows else None
 

@@ -16,7 +16,7 @@ from meterhouse.intake.contract import Contract
 from meterhouse.intake.money import UNKNOWN_CURRENCY, exact_sum, scaled
 from meterhouse.layers.bronze import quarantine_sql
 from meterhouse.layers.judged import over_forms
-from meterhouse.ports import Engine, ParquetFiles
+from meterhouse.ports import Engine, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ class Filter:
 def summary(
     engine: Engine,
     contracts: Mapping[str, Contract],
-    judged: Mapping[str, Mapping[str, ParquetFiles]],
+    judged: Mapping[str, Mapping[str, Relation]],
 ) -> list[HeldGroup]:
     """Return held records by source and reason, sorted; nothing held gives none."""
     found = []
@@ -63,7 +63,7 @@ def summary(
 def held_rows(
     engine: Engine,
     contracts: Mapping[str, Contract],
-    judged: Mapping[str, Mapping[str, ParquetFiles]],
+    judged: Mapping[str, Mapping[str, Relation]],
     chosen: Filter,
 ) -> Iterator[tuple[Contract, pa.RecordBatch]]:
     """Yield held records in the order of the log, source by source, with their contract.
@@ -106,9 +106,7 @@ def _known(contracts: Mapping[str, Contract], chosen: Filter) -> None:
             raise UsageError.unknown("rule", chosen.reason, rules)
 
 
-def _groups(
-    engine: Engine, contract: Contract, forms: Mapping[str, ParquetFiles]
-) -> list[HeldGroup]:
+def _groups(engine: Engine, contract: Contract, forms: Mapping[str, Relation]) -> list[HeldGroup]:
     if not forms:
         return []
     # An amount out of range that DECIMAL(38,9) still holds is listed too, and is summed.

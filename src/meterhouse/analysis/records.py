@@ -8,6 +8,7 @@ several of them may have one key, each gets a key of its own by its place in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
@@ -16,13 +17,14 @@ from meterhouse.analysis.definition import KEY, ungrouped
 from meterhouse.errors import SqlError, UsageError
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.money import exact_sum, scaled
+from meterhouse.layers.at_position import AtPosition
 from meterhouse.layers.bronze import accepted_sql, current_name, current_sql
 from meterhouse.layers.compute import compute
 from meterhouse.layers.judged import over_forms
 from meterhouse.models.graph import Models
 from meterhouse.models.model import Model
 from meterhouse.names import SCALE
-from meterhouse.ports import Engine, ParquetFiles, Session
+from meterhouse.ports import Engine, Relation, Session
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,23 +42,21 @@ _TOO_LARGE: Final = 10**18
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """What ``explain`` reads: the published tables and the judged rows up to there."""
+    """What ``explain`` reads: the tables at one position and the judged rows up to there."""
 
     engine: Engine
     models: Models
     contracts: Mapping[str, Contract]
-    published: Mapping[str, ParquetFiles]
-    """Every published table by name."""
-    judged: Mapping[str, Mapping[str, ParquetFiles]]
-    """Judged files up to the published position, by source, in their forms."""
+    at: AtPosition
+    judged: Mapping[str, Mapping[str, Relation]]
+    """Judged files up to that position, by source, in their forms."""
 
-    def bronze(self, without: str = "") -> dict[str, ParquetFiles]:
-        """Return the published bronze tables but one."""
-        return {
-            name: files
-            for name, files in self.published.items()
-            if name.startswith("bronze.") and name != without
-        }
+    def bronze(
+        self, *, without: str = "", also: Mapping[str, Relation] | None = None
+    ) -> AbstractContextManager[Session]:
+        """Open a session over the bronze tables but one, and over ``also``."""
+        names = [name for name in self.at.tables if name.startswith("bronze.") and name != without]
+        return self.at.session(self.engine, names, also)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _history(lake: Lake, model: Model) -> Contract | None:
 
 def rows_behind(lake: Lake, origin: Origin, limit: int) -> Rows:
     """Return the records that count in the row."""
-    with lake.engine.session(lake.bronze()) as session:
+    with lake.bronze() as session:
         _current_views(session, lake)
         fact = lake.models.base_fact(origin.model.name) or origin.contract.table
         sql, measures = _leading_back(session, lake, origin, fact)
@@ -157,7 +157,7 @@ def _beside(lake: Lake, origin: Origin, verdict: str, limit: int, *, exact: bool
     forms = lake.judged[contract.source]
     versioned = contract.mode != "append" and origin.history is None
     fact = current_name(contract) if versioned else contract.table
-    with lake.engine.session(lake.bronze(without=fact) | dict(forms)) as session:
+    with lake.bronze(without=fact, also=forms) as session:
         _current_views(session, lake, without=fact)
         session.view(fact, _other_rows(contract, verdict, forms, exact=exact))
         sql, measures = _leading_back(session, lake, origin, fact, beside=True)
@@ -181,7 +181,7 @@ def _other_versions(lake: Lake, origin: Origin, limit: int) -> Rows | None:
     key = {name: value for name, value in origin.key.items() if name in names}
     if not key:
         return None
-    with lake.engine.session(lake.bronze()) as session:
+    with lake.bronze() as session:
         _current_views(session, lake)
         shown, _ = _leading_back(session, lake, origin, table)
         places = ", ".join(f"record.{name}" for name in _PLACE)
@@ -199,7 +199,7 @@ def _current_views(session: Session, lake: Lake, without: str = "") -> None:
 
 
 def _other_rows(
-    contract: Contract, verdict: str, forms: Mapping[str, ParquetFiles], *, exact: bool
+    contract: Contract, verdict: str, forms: Mapping[str, Relation], *, exact: bool
 ) -> str:
     """Bronze rows of what did not count, each with a key of its own."""
     if verdict == "superseded":
@@ -274,12 +274,28 @@ def _over_facts(session: Session, lake: Lake, origin: Origin) -> tuple[str, str,
         )
         on = " AND ".join(f'record."{name}" = fact."{name}"' for name in model.grain)
         return f"SELECT * FROM {model.name}", on, measures
+    sql, carried, measures = _ungrouped(session, lake, model, origin.contract)
+    on = " AND ".join(f'record."{name}" = fact."{held}"' for name, held in carried.items())
+    return sql, on, measures
+
+
+def _ungrouped(
+    session: Session, lake: Lake, model: Model, contract: Contract
+) -> tuple[str, Mapping[str, str], tuple[str, ...]]:
+    """Return the SELECT of what each record adds to ``model``, and what it adds to.
+
+    And key column of the record → the column that carries it.
+    """
     facts = model.fact
-    carried = origin.contract.key
-    if facts in lake.models:
+    carried: Mapping[str, str] = {name: name for name in contract.key}
+    if facts in lake.models and lake.models[facts].kind == "mergeable":
+        # Merged from merged rows: each record takes the place of the row it is a part of.
+        below, carried, _ = _ungrouped(session, lake, lake.models[facts], contract)
+        session.view(facts, below)
+    elif facts in lake.models:
         compute(session, lake.models, [facts])
-        carried = lake.models[facts].grain
-    found = ungrouped(model, carried)
+        carried = {name: name for name in lake.models[facts].grain}
+    found = ungrouped(model, tuple(carried.values()))
     if found is None:
         raise UsageError(
             f'"{model.name}" is not one SELECT over its facts, so it can\'t be taken apart',
@@ -287,8 +303,7 @@ def _over_facts(session: Session, lake: Lake, origin: Origin) -> tuple[str, str,
             "explain a table that adds up records, such as gold.org_daily_usage_by_service",
         )
     sql, measures = found
-    on = " AND ".join(f'record."{name}" = fact."{KEY.format(name)}"' for name in carried)
-    return sql, on, measures
+    return sql, {name: KEY.format(held) for name, held in carried.items()}, measures
 
 
 def _over_history(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from meterhouse.intake.contract import Contract
 from meterhouse.lake.published import Published
 from meterhouse.layers.judged import over_forms
-from meterhouse.log.entry import Entry
-from meterhouse.ports import Engine, ParquetFiles
+from meterhouse.log.chain import Log
+from meterhouse.log.state import State, Totals
+from meterhouse.ports import Engine, Relation
 
 __all__ = [
     "FOLDERS",
@@ -33,7 +35,7 @@ class SourceStatus:
     """One source, as the log has it."""
 
     source: str
-    files: set[str] = field(default_factory=set)
+    files: int = 0
     entries: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     """landed, accepted, quarantined, duplicate, blank, removed."""
@@ -63,22 +65,38 @@ class Unknown:
     of_unknown_resource: int
 
 
-def sources_of(entries: Iterable[Entry]) -> list[SourceStatus]:
-    """Return what the log holds of each source, by name."""
-    found: dict[str, SourceStatus] = {}
-    for entry in entries:
+def sources_of(log: Log, state: State) -> list[SourceStatus]:
+    """Return what the log holds of each source, by name.
+
+    What the state covers was counted when it came; only what it did not count is read.
+    """
+    totals, since = state.totals()
+    found = {one.source: _status(one) for one in totals}
+    cover = state.stamp().position
+    new: set[tuple[str, str]] = set()
+    for entry in chain(log.entries(0, since), log.entries(cover)):
         if entry.kind != "data":
             continue
         status = found.setdefault(entry.source, SourceStatus(entry.source))
-        status.files.update(item.file for item in entry.inputs)
+        if entry.position > cover:
+            new |= {(entry.source, item.file) for item in entry.inputs}
         status.entries += 1
         for name, count in entry.counts.items():
             status.counts[name] = status.counts.get(name, 0) + count
-        status.last_position, status.last_ingest_ts = entry.position, entry.ingest_ts
+        if entry.position > status.last_position:
+            status.last_position, status.last_ingest_ts = entry.position, entry.ingest_ts
+    for source, file in new:
+        found[source].files += state.first_taken(source, file) is None
     return [found[name] for name in sorted(found)]
 
 
-def drift_of(engine: Engine, contract: Contract, forms: Mapping[str, ParquetFiles]) -> Drift:
+def _status(one: Totals) -> SourceStatus:
+    return SourceStatus(
+        one.source, one.files, one.entries, dict(one.counts), one.last_position, one.last_ingest_ts
+    )
+
+
+def drift_of(engine: Engine, contract: Contract, forms: Mapping[str, Relation]) -> Drift:
     """Return undeclared fields, unknown values and flags of one source's judged rows."""
     if not forms:
         return Drift(contract.source, {}, {}, {})

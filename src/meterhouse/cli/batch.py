@@ -22,7 +22,8 @@ def batch(option: str | None, full: bool) -> None:
     """Publish lake, gold and serving up to the log's head; whole or not at all.
 
     Only what changed is computed; with nothing new nothing changes. After a crash the same
-    command finishes the work; until then the last publication stays.
+    command finishes the work; until then the last publication stays. Beside a running follow
+    the result is held against the live answers first: where they differ nothing is published.
     """
     import sys
 
@@ -58,4 +59,9 @@ def print_batch(report: BatchReport) -> None:
         click.echo(f"{kept:,} tables had nothing new")
     for name in report.dropped:
         click.echo(f"no longer published: {name}")
+    if report.compared:
+        click.echo(
+            f"agrees with the live answers: {len(report.compared):,} tables, in which "
+            f"{sum(report.compared.values()):,} rows had changed"
+        )
     click.echo(f"published log position {report.position:,}, generation {report.generation:,}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from meterhouse.log.report import IngestReport, SourceReport
     from meterhouse.sources.files import Discovery
 
-__all__ = ["ingest"]
+__all__ = ["exit_code", "ingest"]
 
 _MOST_NAMES = 20
 _TERMS = ("landed", "accepted", "quarantined", "duplicate")
@@ -33,7 +33,8 @@ def ingest(ctx: click.Context, paths: Sequence[Path], source: str | None) -> Non
     Without PATH the folders of the setting ingest.folders are taken. What was taken before
     is "already done", so the same command may be repeated, and after a crash must be. A
     file that grew continues where it ended. A refused file or a stopped source leaves the
-    others alone (exit 1).
+    others alone (exit 1). While `meterhouse follow` runs, it takes the files, in pieces
+    between what is live.
 
     With --source the files named are taken as that source whatever they are called; of
     folders, those that its contract recognises.
@@ -50,7 +51,7 @@ def ingest(ctx: click.Context, paths: Sequence[Path], source: str | None) -> Non
     with progress("ingest", total) as done:
         report = house.take(found, done, _waiting)
     _say(found, report)
-    ctx.exit(_exit_code([*found.problems, *report.errors]))
+    ctx.exit(exit_code([*found.problems, *report.errors]))
 
 
 def _waiting() -> None:
@@ -118,7 +119,7 @@ def _say_source(report: SourceReport) -> None:
         click.echo(f"  {_files(len(report.not_tried))} after it were not tried", err=True)
 
 
-def _exit_code(errors: Sequence[MeterhouseError]) -> int:
+def exit_code(errors: Sequence[MeterhouseError]) -> int:
     """1 when data was refused, else 2 for the user's mistakes, else 3 for the machine's."""
     codes = {error.exit_code for error in errors}
     return next((code for code in (1, 2, 3) if code in codes), 0)

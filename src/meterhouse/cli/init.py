@@ -36,6 +36,7 @@ def init(directory: Path) -> None:
 
 MEANING = {
     "meterhouse.toml": "settings, each with its default",
+    "alerts.yaml": "what is worth an alert, and who is told",
     "contracts/": "what each source delivers, and its rules",
     "models/silver/": "cleaned tables, one SQL file each",
     "models/gold/": "tables for questions, one SQL file each",

@@ -1,4 +1,4 @@
-"""The published lake of the current project, for commands that print from it."""
+"""The tables of the current project, for commands that print from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from meterhouse.cli.output import Destination, print_answer, table_file
 from meterhouse.clock import system_clock
 from meterhouse.config import find_project, load_settings
 from meterhouse.engines.duckdb import DuckDBEngine
-from meterhouse.lake.published import Published
+from meterhouse.layers.at_position import AtPosition, Generations, look
 from meterhouse.ports import Engine
-from meterhouse.reading import published_lake
-from meterhouse.serving.answer import AsOf
+from meterhouse.reading import named_in
+from meterhouse.serving.reader import Reader
+from meterhouse.storage.folder import FolderBlobs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,17 +30,15 @@ __all__ = ["OpenLake", "open_lake"]
 
 @dataclass(frozen=True, slots=True)
 class OpenLake:
-    """What is published, and a locked engine to read it with."""
+    """All tables at one position, and a locked engine to read them with."""
 
     root: Path
-    published: Published
+    tables: AtPosition
     engine: Engine
 
-    def emit(self, rows: pa.RecordBatchReader, to: Destination, tables: Iterable[str]) -> None:
-        """Print ``rows``, read from ``tables``, with the position they stand for."""
-        now = system_clock()
-        as_of = AsOf.at(self.published.stamp.position, self.published.ingest_ts, now)
-        as_of = AsOf.of_tables(as_of, tables, self.published.details, now)
+    def emit(self, rows: pa.RecordBatchReader, to: Destination, names: Iterable[str]) -> None:
+        """Print ``rows``, read from tables ``names``, with the position they stand for."""
+        as_of = self.tables.as_of(names, system_clock())
         sentences = [as_of.sentence()]
         if to.binary:
             table_file(to, rows.schema, rows, sentences)
@@ -49,8 +48,12 @@ class OpenLake:
 
 
 @contextmanager
-def open_lake(project: str | None) -> Iterator[OpenLake]:
+def open_lake(project: str | None, text: str) -> Iterator[OpenLake]:
     """Open the project named on the command line, else the one around the current folder.
+
+    Args:
+        project: What the command line says of it.
+        text: Names the tables that will be read, among other words.
 
     Raises:
         UsageError: Nothing was published yet.
@@ -58,10 +61,12 @@ def open_lake(project: str | None) -> Iterator[OpenLake]:
     """
     root = find_project(project, os.environ, Path.cwd())
     settings = load_settings(root, os.environ, given_settings())
-    published = published_lake(root)
+    reader = Reader(root / "serving.db")
+    blobs = FolderBlobs(root)
+    tables = look(blobs, reader, Generations(blobs), lambda names: named_in(names, text))
     # Not in the project: whoever may only read it can still sort a large table.
     with tempfile.TemporaryDirectory(prefix="meterhouse-") as spill:
         engine = DuckDBEngine(
             settings.engine_memory, settings.engine_threads, Path(spill), locked=True
         )
-        yield OpenLake(root, published, engine)
+        yield OpenLake(root, tables, engine)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from meterhouse.cli.opening import given_settings
 from meterhouse.cli.output import Destination, output_options, print_answer, table_file
 from meterhouse.clock import system_clock
-from meterhouse.config import find_project
+from meterhouse.config import find_project, load_settings
 from meterhouse.formats import RowsChunk
 from meterhouse.serving.answer import Answer
 from meterhouse.serving.arguments import arguments
@@ -32,12 +34,19 @@ _HELP = "\n".join(f"  {item.name:16} {item.summary}" for item in QUESTIONS.value
 @click.option("--as-of", metavar="DAY", help="The last day looked at; else the latest day known.")
 @click.option("--limit", metavar="N", help="Only the first N services of each organisation.")
 @click.option("--by", metavar="PERIOD", help="day (usual) or month.")
+@click.option(
+    "--store",
+    type=click.Choice(["sqlite", "cassandra"]),
+    default="sqlite",
+    help="Where to ask: the embedded store (usual), or its replica.",
+)
 @output_options
 @click.pass_obj
 def query(
     project: str | None,
     /,
     name: str,
+    store: str,
     format_: str | None,
     output: Path | None,
     **given: str | None,
@@ -54,12 +63,25 @@ def query(
     arguments(name, question(name).options, given)
     to = Destination(format_, output)
     root = find_project(project, os.environ, Path.cwd())
-    answer = read(root / "serving.db", lambda snapshot: ask(snapshot, name, given, system_clock()))
+    if store == "cassandra":
+        answer = _from_replica(root, name, given)
+    else:
+        answer = read(
+            root / "serving.db", lambda snapshot: ask(snapshot, name, given, system_clock())
+        )
     if to.binary:
         _write_file(answer, to)
         return
     chunk = RowsChunk(answer.columns, answer.rows)
     print_answer(to, answer.columns, [chunk], answer.extras(), answer.sentences())
+
+
+def _from_replica(root: Path, name: str, given: Mapping[str, str | None]) -> Answer:
+    from meterhouse.serving.cassandra import opened_snapshot
+
+    settings = load_settings(root, os.environ, given_settings())
+    with opened_snapshot(settings, os.environ) as snapshot:
+        return ask(snapshot, name, given, system_clock())
 
 
 def _write_file(answer: Answer, to: Destination) -> None:

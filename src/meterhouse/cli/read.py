@@ -30,7 +30,7 @@ def read(
     format_: str | None,
     output: Path | None,
 ) -> None:
-    """Print the rows of TABLE, sorted by its grain, as the last batch published them.
+    """Print the rows of TABLE, sorted by its grain, at the position of the answers.
 
     \b
     Examples:
@@ -44,11 +44,11 @@ def read(
     from meterhouse.cli.lake import open_lake
     from meterhouse.reading import Selection, grain_of, resolve, rows_of
 
-    with open_lake(project) as lake:
-        name = resolve(lake.published, table)
-        grain = grain_of(lake.published, lake.root, name)
+    with open_lake(project, f"{table} {where}") as lake:
+        name = resolve(lake.tables, table)
+        grain = grain_of(lake.tables, lake.root, name)
         selection = Selection(wanted, where, most)
-        with rows_of(lake.published, lake.engine, name, grain, selection) as rows:
+        with rows_of(lake.tables, lake.engine, name, grain, selection) as rows:
             lake.emit(rows, to, [name])
 
 

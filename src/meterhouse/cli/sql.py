@@ -16,7 +16,7 @@ __all__ = ["sql"]
 @output_options
 @click.pass_obj
 def sql(project: str | None, /, text: str, format_: str | None, output: Path | None) -> None:
-    """Run one SELECT (DuckDB's dialect) over the published tables, all at one position.
+    """Run one SELECT (DuckDB's dialect) over all tables, at one position.
 
     Files and network are out of its reach; it can change nothing.
 
@@ -30,5 +30,5 @@ def sql(project: str | None, /, text: str, format_: str | None, output: Path | N
     from meterhouse.cli.lake import open_lake
     from meterhouse.reading import mentioned, rows_of_sql
 
-    with open_lake(project) as lake, rows_of_sql(lake.published, lake.engine, text) as rows:
-        lake.emit(rows, to, mentioned(lake.published, text))
+    with open_lake(project, text) as lake, rows_of_sql(lake.tables, lake.engine, text) as rows:
+        lake.emit(rows, to, mentioned(lake.tables, text))

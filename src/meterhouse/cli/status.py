@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from meterhouse.cli.columns import aligned
+from meterhouse.cli.columns import aligned, printable
 from meterhouse.cli.opening import opened
 
 if TYPE_CHECKING:
+    from meterhouse.follow.standing import Standing
     from meterhouse.project import ProjectStatus
 
 __all__ = ["status"]
@@ -42,13 +44,14 @@ def _print(found: ProjectStatus) -> None:
     else:
         click.echo(f"log        entry {found.position:,}, anchor {found.position}:{found.head}")
     click.echo(f"published  {_published(found)}")
+    _print_following(found.following)
     if found.sources:
         click.echo("")
         head = ("source", "files", "landed", "accepted", "held", "duplicate", "last entry")
         rows = [
             (
                 one.source,
-                f"{len(one.files):,}",
+                f"{one.files:,}",
                 *(
                     f"{one.counts.get(name, 0):,}"
                     for name in ("landed", "accepted", "quarantined", "duplicate")
@@ -68,6 +71,29 @@ def _print(found: ProjectStatus) -> None:
         ]
         for line in aligned(rows, right=(1, 2)):
             click.echo(line)
+
+
+def _print_following(found: Standing | None) -> None:
+    """Say what a running ``follow`` does, and what waits for what."""
+    if found is None:
+        return
+    behind = found.position - found.served
+    live = "live" if not behind else f"{behind:,} entries behind"
+    click.echo(
+        f"following  process {found.pid} since {found.since}, answers {live}, "
+        f"{found.events_per_s:,.0f} events/s, lag {found.lag_s:.1f} s ({found.lag_bytes:,} bytes)"
+    )
+    for one in found.waiting:
+        where = f"{one.file}, line {one.line:,}" if one.line else one.file
+        click.echo(f"waiting    {printable(where)}: {one.size:,} bytes, {one.why}")
+    for name, error in found.parked.items():
+        click.echo(f"parked     {printable(name)}: {printable(error['what'])}")
+    for table, reason in found.stale.items():
+        click.echo(f"stale      {table}: {reason}")
+    for name in found.unrecognised:
+        click.echo(f"unknown    {printable(name)}: no contract recognises it")
+    if found.failure is not None:
+        click.echo(f"failing    {printable(found.failure['what'])}")
 
 
 def _published(found: ProjectStatus) -> str:
@@ -119,7 +145,7 @@ def _body(found: ProjectStatus) -> dict[str, Any]:
         "sources": [
             {
                 "source": one.source,
-                "files": len(one.files),
+                "files": one.files,
                 "entries": one.entries,
                 **one.counts,
                 "last_position": one.last_position,
@@ -143,5 +169,6 @@ def _body(found: ProjectStatus) -> dict[str, Any]:
             "of_unknown_org": found.unknown.of_unknown_org,
             "of_unknown_resource": found.unknown.of_unknown_resource,
         },
+        "following": None if found.following is None else asdict(found.following),
         "sizes": {name: {"files": f, "bytes": b} for name, (f, b) in found.sizes.items()},
     }

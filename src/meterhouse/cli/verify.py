@@ -23,6 +23,7 @@ _SHOWN = 20
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Hashes and counts; nothing is judged again.")
+@click.option("--full", is_flag=True, help="Read and judge again what is sealed, too.")
 @click.option(
     "--since", metavar="N", type=click.IntRange(0), default=0, help="Bytes after entry N only."
 )
@@ -35,11 +36,14 @@ _SHOWN = 20
     help="How to print it.",
 )
 @click.pass_obj
-def verify(option: str | None, quick: bool, since: int, expect: str | None, form: str) -> int:
+def verify(
+    option: str | None, quick: bool, full: bool, since: int, expect: str | None, form: str
+) -> int:
     """Re-derive the ledger from the landed bytes and check every view against it.
 
     Exit 0: everything holds. Exit 1: something does not, and is named; when only views are
-    damaged the verdict is "rebuildable", and `meterhouse rebuild` restores them.
+    damaged the verdict is "rebuildable", and `meterhouse rebuild` restores them. Of sealed
+    entries the attestations of their segments are checked; --full reads all of it again.
 
     \b
     Example:
@@ -56,7 +60,11 @@ def verify(option: str | None, quick: bool, since: int, expect: str | None, form
         )
     with progress("judging again", entries) as done:
         report = house.verify(
-            quick=quick, since=since, expect=anchor, progress=lambda entry: done(1, entry.source)
+            quick=quick,
+            since=since,
+            expect=anchor,
+            full=full,
+            progress=lambda entry: done(1, entry.source),
         )
     if form == "json":
         click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -105,7 +106,9 @@ class DuckDBSession:
         self._threads = threads
         self._catalog = catalog
         self._files: list[str] = []
-        self._arrow: dict[str, pa.Table] = {}
+        self._arrow: dict[str, pa.Table | _Current] = {}
+        self._current: dict[str, _Current] = {}
+        self._planned: dict[str, str] = {}
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._settled = False
         self._main = parent.cursor()
@@ -133,10 +136,13 @@ class DuckDBSession:
             return
         empty = isinstance(relation, ParquetFiles)
         table = relation.schema.empty_table() if isinstance(relation, ParquetFiles) else relation
+        self._registered(name, table, " LIMIT 0" if empty else "")
+
+    def _registered(self, name: str, rows: pa.Table | _Current, clause: str = "") -> None:
         alias = f"arrow_{len(self._arrow)}"
-        self._arrow[alias] = table
-        self._main.register(alias, table)
-        self._view(name, f"SELECT * FROM {alias}" + (" LIMIT 0" if empty else ""))
+        self._arrow[alias] = rows
+        self._main.register(alias, rows)
+        self._view(name, f"SELECT * FROM {alias}{clause}")
 
     def lock(self) -> None:
         """Shut out disk and network but for the relations' own files, for good."""
@@ -148,9 +154,36 @@ class DuckDBSession:
         self._settled = True
         self._main.execute("SET GLOBAL lock_configuration = true")
 
-    def query(self, sql: str) -> pa.Table:
-        """Return the rows of one SELECT."""
-        return _translated(lambda: self._select(self._main, sql).to_arrow_table())
+    def query(self, sql: str, *, again: bool = False) -> pa.Table:
+        """Return the rows of one SELECT; with ``again`` it is planned once for the session."""
+        if not again:
+            return _translated(lambda: self._select(self._main, sql).to_arrow_table())
+        return _translated(lambda: self._planned_result(sql))
+
+    def _planned_result(self, sql: str) -> pa.Table:
+        # Through a relation, as other statements go, the result would be read by a statement
+        # of its own, which costs more than the copy that DuckDB warns of.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
+            self._main.execute(f"EXECUTE {self._plan(sql)}")
+            reader: pa.RecordBatchReader = self._main.to_arrow_reader(STREAM_ROWS)
+        return pa.Table.from_batches(_batches(reader), reader.schema)
+
+    def _plan(self, sql: str) -> str:
+        if sql not in self._planned:
+            name = f"planned_{len(self._planned)}"
+            self._main.execute(f"PREPARE {name} AS {sql}")
+            self._planned[sql] = name
+        return self._planned[sql]
+
+    def replace(self, name: str, rows: pa.Table) -> None:
+        """Let later statements see ``rows`` under ``name``."""
+        current = self._current.get(name)
+        if current is not None and current.rows.schema.equals(rows.schema):
+            current.rows = rows
+            return
+        current = self._current[name] = _Current(rows)
+        _translated(partial(self._registered, name, current))
 
     def stream(self, sql: str) -> pa.RecordBatchReader:
         """Return the rows of one SELECT in batches, in bounded memory."""
@@ -199,6 +232,9 @@ class DuckDBSession:
         schema, _, table = name.rpartition(".")
         if schema:
             self._main.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+        # A planned statement would go on with the view as it was.
+        while self._planned:
+            self._main.execute(f"DEALLOCATE {self._planned.popitem()[1]}")
         target = f"{_quoted(schema)}.{_quoted(table)}" if schema else _quoted(table)
         self._main.execute(f"CREATE OR REPLACE VIEW {target} AS {sql}")
 
@@ -220,9 +256,26 @@ class DuckDBSession:
             cursor.close()
         self._main.close()
         # From a cursor of its own: a catalog in USE can't be detached.
-        detaching = self._parent.cursor()
+        try:
+            detaching = self._parent.cursor()
+        except duckdb.ConnectionException:
+            return  # The engine was closed before, and the catalog with it.
         detaching.execute(f"DETACH {self._catalog}")
         detaching.close()
+
+
+class _Current:
+    """Rows under a name that are others from time to time.
+
+    DuckDB asks for them when a statement runs, not when it is planned. Measured over 100
+    rows: planning takes more than half of a statement.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
 
 
 _AS_WRITTEN = "hive_partitioning = false, union_by_name = false"

@@ -221,7 +221,8 @@ class PartitionedWriter:
         file = self._open.get(part.folder) or self._start(part)
         assert self._layout is not None
         rows = self._layout.fitted(part.rows)
-        _environment(file.path, lambda: file.writer.write_table(rows, ROW_GROUP_ROWS))
+        target = f"{self._directory}/{file.path}"
+        _environment(target, lambda: file.writer.write_table(rows, ROW_GROUP_ROWS))
         if file.sink.tell() > FILE_BYTES:
             self._close(part.folder, keep=True)
 
@@ -248,7 +249,7 @@ class PartitionedWriter:
             )
             return _Open(path, part.values, writer, collected, sink)
 
-        self._open[part.folder] = _environment(path, opened)
+        self._open[part.folder] = _environment(target, opened)
         return self._open[part.folder]
 
     def _close_all(self, *, keep: bool) -> None:
@@ -268,17 +269,20 @@ class PartitionedWriter:
         file = self._open.pop(folder)
         target = self._directory / file.path
         if not keep:
+            _leave(file.writer)
             file.sink.close()
             target.unlink(missing_ok=True)
             return
 
         def closed() -> int:
-            file.writer.close()
-            size = int(file.sink.tell())
-            file.sink.close()
-            return size
+            try:
+                file.writer.close()
+                return int(file.sink.tell())
+            finally:
+                _leave(file.writer)
+                file.sink.close()
 
-        size = _environment(file.path, closed)
+        size = _environment(str(target), closed)
         metadata = file.collected[0]
         minimum, maximum = _extremes(metadata)
         self.files.append(
@@ -296,6 +300,11 @@ class PartitionedWriter:
         for file in self.files:
             (self._directory / file.path).unlink(missing_ok=True)
         self.files.clear()
+
+
+def _leave(writer: pq.ParquetWriter) -> None:
+    """Else it would write its footer when it is thrown away, and complain that it can't."""
+    writer.is_open = False
 
 
 def partition_folder(column: str, value: str | None) -> str:
@@ -381,8 +390,9 @@ def _environment(path: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
         raise EnvironmentFailureError(
-            f"file can't be written: {errno.errorcode.get(error.errno or 0, 'EIO')}",
-            path,
+            f"file can't be written: {reason}",
+            str(error.filename or path),
             "check free space and permissions, then run the command again",
         ) from error

@@ -113,12 +113,24 @@ class _Run:
     place: Words
     file: RunFile | None = None
     mapped: mmap.mmap | None = None
+    upto: int | None = None
+    """Rows of later log entries are passed over."""
 
     def __len__(self) -> int:
         return len(self.high)
 
     def part(self, lo: int, hi: int) -> tuple[Words, Words, Words, Words]:
-        return self.high[lo:hi], self.low[lo:hi], self.payload[lo:hi], self.place[lo:hi]
+        found = self.high[lo:hi], self.low[lo:hi], self.payload[lo:hi], self.place[lo:hi]
+        if self.upto is None:
+            return found
+        there = self.seen(found[3])
+        return found[0][there], found[1][there], found[2][there], found[3][there]
+
+    def seen(self, places: Words) -> npt.NDArray[np.bool_]:
+        """Return which of ``places`` are not passed over."""
+        if self.upto is None:
+            return np.ones(len(places), bool)
+        return (places & ~REMOVED_BIT) >> np.uint64(32) <= np.uint64(self.upto)
 
     def give_back(self) -> None:
         """Unmap pages that were read: mapped pages count as memory of this process."""
@@ -132,8 +144,20 @@ class KeyIndex:
     What was added but not flushed is found too, and lost when the process ends.
     """
 
-    def __init__(self, folder: Path, runs: Sequence[RunFile] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runs: Sequence[RunFile] = (),
+        *,
+        past: tuple[Path, Sequence[RunFile], int] | None = None,
+    ) -> None:
         """Open the index made of ``runs``.
+
+        Args:
+            folder: Made when a run is written; it and the two above are synced then.
+            runs: As the state lists them.
+            past: Folder and runs of another index, and a log position: what that one held
+                then goes before what this one holds, and is never written again.
 
         Raises:
             DamageError: A run is missing or has another size.
@@ -141,10 +165,15 @@ class KeyIndex:
         self._folder = folder
         ordered = sorted(runs, key=lambda run: run.name)
         self._files = [_mapped(folder / run.name, run) for run in ordered]
+        self._past = []
+        if past is not None:
+            known = sorted(past[1], key=lambda run: run.name)
+            self._past = [_mapped(past[0] / run.name, run, upto=past[2]) for run in known]
         self._pending: list[_Run] = []
         self._last = 0
         self._added: dict[str, RunFile] = {}
         self._removed: dict[str, RunFile] = {}
+        self._found_after_power_loss = False
 
     def __len__(self) -> int:
         """Rows, with those that newer ones replaced."""
@@ -161,7 +190,7 @@ class KeyIndex:
         return tuple(run.file for run in self._files if run.file is not None)
 
     def _runs(self) -> list[_Run]:
-        return [*self._files, *self._pending]
+        return [*self._past, *self._files, *self._pending]
 
     def find(self, ids: Words) -> Found:
         """Look up ``ids`` (n, 2), in any order, repeated or not.
@@ -259,6 +288,11 @@ class KeyIndex:
         digest = run_sha256(temporary)
         temporary.replace(self._folder / name)
         _sync(self._folder)
+        if not self._found_after_power_loss:
+            # Whoever made the folders may have died before their names were synced.
+            for folder in self._folder.parents[:2]:
+                _sync(folder)
+            self._found_after_power_loss = True
         return RunFile(name, tier, rows, digest, position)
 
 
@@ -273,7 +307,7 @@ def run_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _mapped(path: Path, run: RunFile) -> _Run:
+def _mapped(path: Path, run: RunFile, *, upto: int | None = None) -> _Run:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -289,7 +323,7 @@ def _mapped(path: Path, run: RunFile) -> _Run:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     words: Words = np.frombuffer(mapped, dtype="<u8")
     high, low, payload, place = words.reshape(4, run.rows)
-    return _Run(high, low, payload, place, run, mapped)
+    return _Run(high, low, payload, place, run, mapped, upto)
 
 
 def _search(
@@ -329,6 +363,8 @@ def _newest(
     while len(walking):
         here = at[walking]
         same = run.low[here] == ids[asked[walking], 1]
+        if run.upto is not None:
+            same &= run.seen(run.place[here])
         rows, targets = here[same], asked[walking[same]]
         found.mask[targets] = True
         found.payload[targets] = run.payload[rows]

@@ -121,8 +121,8 @@ def judge(
         keys: Index of accepted keys, with everything before this entry.
         held: Index of held records, likewise.
         engine: Evaluates the rules.
-        judged_file: Where the judged rows of an earlier entry of this source are; needed
-            for snapshots.
+        judged_file: Where the judged rows of an earlier entry of this source are, perhaps
+            with those of others; needed for snapshots.
 
     Raises:
         SourceRefusedError: A ``stop`` rule is broken, a field is undeclared where the

@@ -20,7 +20,7 @@ from meterhouse.intake.values import ARROW_TYPES
 __all__ = ["JudgedFileOf", "Vanished", "vanished_keys"]
 
 JudgedFileOf: TypeAlias = Callable[[int], str]
-"""Path of the judged Parquet file of a log position."""
+"""Path of the Parquet file that holds the judged rows of a log position, perhaps others' too."""
 
 _ROW = np.uint64(0xFFFFFFFF)
 
@@ -83,7 +83,13 @@ def _values(contract: Contract, places: Words, judged_file: JudgedFileOf | None)
     positions = (places >> np.uint64(32)).astype(np.int64)
     rows = (places & _ROW).astype(np.int64)
     tables = []
+    opened: tuple[str, pa.Table] | None = None
     for position in np.unique(positions).tolist():
-        table = pq.read_table(judged_file(position), columns=list(contract.key))
-        tables.append(table.take(pa.array(rows[positions == position])))
-    return pa.concat_tables(tables).cast(_key_schema(contract))
+        path = judged_file(position)
+        if opened is None or opened[0] != path:
+            opened = (path, pq.read_table(path, columns=["log_position", *contract.key]))
+        table = opened[1]
+        # A file of several entries holds them one after the other.
+        start = int(np.searchsorted(table["log_position"].to_numpy(), position))
+        tables.append(table.take(pa.array(start + rows[positions == position])))
+    return pa.concat_tables(tables).select(list(contract.key)).cast(_key_schema(contract))

@@ -8,7 +8,6 @@ batch left beyond ``published.json`` is undone by the next one without a special
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from deltalake.schema import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError
-from meterhouse.lake.files import sha256_of
+from meterhouse.lake.files import refused, sha256_of, sync
 from meterhouse.lake.published import LogFile, StoredFile
 from meterhouse.ports import Clock, DataFile
 
@@ -103,7 +102,8 @@ class DeltaTables:
                 what a power loss left, and is put aside.
 
         Raises:
-            EnvironmentFailureError: Another process committed at the same moment.
+            EnvironmentFailureError: Another process committed at the same moment, or the
+                system refuses.
             DamageError: The Delta log can't be read.
             ModelError: The schema has a type that the lake does not keep.
         """
@@ -118,14 +118,16 @@ class DeltaTables:
                 commits = self._change(name, table, schema, contents)
             else:
                 commits = self._replace(name, table, schema, contents)
+            if commits:
+                self._sync(name, before)
         except CommitFailedError as error:
             raise EnvironmentFailureError(
                 f'another process committed to table "{name}" at the same moment',
                 str(self._lake / _folder(name)),
                 "let one batch run at a time, then run this one again; nothing was published",
             ) from error
-        if commits:
-            self._sync(name, before)
+        except OSError as error:
+            raise refused(error, self._lake / _folder(name)) from error
         return before + commits
 
     def log_files(
@@ -208,7 +210,7 @@ class DeltaTables:
             commit_properties=_properties(contents),
         )
         for parent in (folder, folder.parent, self._lake):
-            _sync(parent)
+            sync(parent)
 
     def _change(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> int:
         """Commit the difference to what is live; return the number of commits."""
@@ -288,9 +290,9 @@ class DeltaTables:
         try:
             return self._opened(name)
         except DamageError:
-            if published is None or not self._put_aside(name, published):
+            if not self._put_aside(name, published):
                 raise
-            return self._opened(name)
+            return self._open(name, published)
 
     def _opened(self, name: str) -> DeltaTable:
         try:
@@ -302,12 +304,21 @@ class DeltaTables:
                 _REBUILD,
             ) from error
 
-    def _put_aside(self, name: str, published: int) -> bool:
-        """Rename commits after ``published``; a reader takes only ``<20 digits>.json``."""
-        late = [path for version, path in self._commits(name) if version > published]
-        for path in late:
-            path.rename(path.with_suffix(".torn"))
-        return bool(late)
+    def _put_aside(self, name: str, published: int | None) -> bool:
+        """Rename what is later than ``published`` in the Delta log, all of it when that is None.
+
+        A reader takes only ``<20 digits>.json`` and checkpoints. The pointer to the last of
+        these may be torn as well; without it readers look for themselves.
+        """
+        last = -1 if published is None else published
+        found = {path: _LOG_NAME.match(path.name) for path in self._log(name).iterdir()}
+        late = [path for path, match in found.items() if match and int(match[1]) > last]
+        if not late:
+            return False
+        for path in (*late, self._log(name) / _LAST):
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}.torn"))
+        return True
 
     def _commits(self, name: str) -> Iterator[tuple[int, Path]]:
         log = self._log(name)
@@ -322,8 +333,8 @@ class DeltaTables:
         for path in log.iterdir():
             match = _LOG_NAME.match(path.name)
             if path.name == _LAST or (match is not None and int(match[1]) > after):
-                _sync(path)
-        _sync(log)
+                sync(path)
+        sync(log)
 
     def _log(self, name: str) -> Path:
         return self._lake / _folder(name) / "_delta_log"
@@ -400,11 +411,3 @@ def _remove_empty(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and path.name != "_delta_log" and not any(path.iterdir()):
             path.rmdir()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

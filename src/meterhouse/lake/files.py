@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from meterhouse.errors import DamageError
+from meterhouse.errors import DamageError, EnvironmentFailureError
 from meterhouse.lake.published import StoredFile
 from meterhouse.ports import DataFile
 
-__all__ = ["check_files", "sha256_of", "stored"]
+__all__ = ["check_files", "refused", "sha256_of", "stored", "sync"]
 
 _THREADS = 2
 
@@ -53,6 +55,35 @@ def check_files(expected: Sequence[tuple[Path, str]], *, fix: str) -> None:
             raise DamageError(
                 "a file that the lake is made from is not what was written", str(path), fix
             )
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power loss.
+
+    Raises:
+        OSError: The disk failed; it names ``path``.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def refused(error: OSError, place: Path) -> EnvironmentFailureError:
+    """Return what the system refused, in our words: deltalake tells the number in a drawing."""
+    number = error.errno or int(found[1] if (found := _NUMBER.search(str(error))) else 0)
+    reason = os.strerror(number).lower() if number else str(error).splitlines()[0]
+    return EnvironmentFailureError(
+        f"the lake can't be written: {reason}",
+        str(error.filename or place),
+        "check free space and permissions, then run the command again; nothing was published",
+    )
+
+
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
 def _found(path: Path) -> str | None:

@@ -40,7 +40,8 @@ def latest_days(
         fact, day = _FACTS[table]
         rows = session.query(
             f'SELECT max(CAST("{day}" AS DATE)) AS latest FROM {fact} '
-            f'WHERE CAST("{day}" AS DATE) <= CAST(ingest_ts AS DATE)'
+            f'WHERE CAST("{day}" AS DATE) <= CAST(ingest_ts AS DATE)',
+            again=True,
         )
         latest = rows["latest"][0].as_py()
         if latest is not None:

@@ -7,42 +7,39 @@ was, and the next batch finishes or redoes the work: no step looks at how far an
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TypeAlias
 
 from meterhouse.errors import DamageError, ModelError
 from meterhouse.intake.contract import Contract
-from meterhouse.lake.delta import Contents, DeltaTables
-from meterhouse.lake.draft import Draft, DraftTable
+from meterhouse.lake.delta import DeltaTables
+from meterhouse.lake.draft import Draft
 from meterhouse.lake.published import (
     PUBLISHED,
     Published,
-    PublishedTable,
-    encoded_schema,
     read_published,
-    write_published,
 )
+from meterhouse.layers.agreement import Compared, disagreements, refuse_disagreements
 from meterhouse.layers.audit import refuse
 from meterhouse.layers.bronze_stage import BronzeStage
+from meterhouse.layers.generation import pin
 from meterhouse.layers.model_stage import ModelStage
 from meterhouse.layers.plan import Step, plan
+from meterhouse.layers.publishing import Publishing
+from meterhouse.layers.speed import LiveServing
 from meterhouse.log.apply import entry_time
 from meterhouse.log.chain import Log
 from meterhouse.log.lock import one_writer
 from meterhouse.log.state import State
 from meterhouse.models.graph import Models
 from meterhouse.names import PARSER_VERSION
-from meterhouse.ports import Blobs, Engine, ServingStore, Stamp
+from meterhouse.ports import Blobs, Engine, Stamp
 
-__all__ = ["Batch", "BatchReport", "TableReport"]
-
-_PENDING: Final = "serving.pending"
-"""There while the serving store may stand for another publication than the lake's."""
+__all__ = ["Batch", "BatchReport", "TableReport", "Texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +70,21 @@ class BatchReport:
     """Tables that are no longer published: their model or contract is gone."""
     problems: tuple[ModelError, ...] = ()
     """Model files that are not valid; they stop only themselves."""
+    compared: Mapping[str, int] = field(default_factory=dict)
+    """Live tables that were held against the live answers, and agreed → rows that had changed
+    since the last batch. Empty where the answers did not stand where this batch went."""
+
+
+Texts: TypeAlias = tuple[Mapping[str, Contract], Models, LiveServing]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Publishes the project's lake, up to where the state view was checkpointed."""
+    """Publishes the project's lake, up to where the log was when it began.
+
+    Beside a running speed layer: the answers go on while it works, and are held against what
+    it comes to before they are put on the new epoch.
+    """
 
     blobs: Blobs
     log: Log
@@ -86,12 +93,19 @@ class Batch:
     """Those in force, see ``pinned.pinned_contracts``."""
     models: Models
     engine: Engine
-    serving: ServingStore
+    serving: LiveServing
     lake: DeltaTables
     file_bytes: int = 64 << 20
     """Small files are joined up to about this size."""
     attempt: Callable[[], str] = lambda: secrets.token_hex(4)
     """Part of new files' names that no other attempt has."""
+    cover: Callable[[int], None] = lambda position: None
+    """Brings the state view up to at least this entry; called with 0 for the log's head."""
+    keep_windows: timedelta = timedelta(days=35)
+    """How much event time of tables with ``keep`` is loaded into the serving store."""
+    texts: Callable[[int], Texts] | None = None
+    """Gives contracts, models and a store laid out for them, in force after an entry: other
+    ones than the first when a contract was changed meanwhile."""
 
     def run(
         self, *, full: bool = False, progress: Callable[[str], None] = lambda _: None
@@ -112,12 +126,33 @@ class Batch:
         """
         lock = Path(self.blobs.uri(".locks/batch"))
         with one_writer(lock, lambda: progress("waiting for another batch to end")):
-            # Whoever held the lock may have seen a newer state than this object has.
-            self.state.reload()
-            return self._run(full, progress)
+            stamp = self._frozen()
+            if self.texts is None:
+                return self._run(stamp, full, progress)
+            contracts, models, serving = self.texts(stamp.position)
+            settled = replace(self, contracts=contracts, models=models, serving=serving)
+            return settled._run(stamp, full, progress)
 
-    def _run(self, full: bool, progress: Callable[[str], None]) -> BatchReport:
-        stamp = self.state.stamp()
+    def _frozen(self) -> Stamp:
+        """Settle up to where this batch goes; from here on values there are kept.
+
+        That is the log's head, or where the live answers are when they are further by now.
+        """
+        self.cover(0)
+        # Another process may have moved the cover since this object read it.
+        self.state.reload()
+        here = self.state.stamp()
+        answers, epoch = self.serving.stamp(), self.serving.epoch()
+        if answers is None or epoch is None or epoch == answers == here:
+            return here  # nothing lies between this batch and the last one
+        position = self.serving.freeze(here.position)
+        if position == here.position:
+            return here
+        self.cover(position)
+        self.state.reload()
+        return self.log.stamp(self.log.read(position))
+
+    def _run(self, stamp: Stamp, full: bool, progress: Callable[[str], None]) -> BatchReport:
         before = read_published(self.blobs)
         if before is not None:
             self._check(before, stamp)
@@ -150,27 +185,46 @@ class Batch:
         stage.write()
         stale = self._stale(before, draft)
         refuse(stage.failures)
-        changed = self._changed(draft, before, stamp)
+        generation = pin(self.blobs, self.models, self.contracts)
+        compared: Mapping[str, int] = {}
+        same = before is not None and before.details.get("models") == generation.sha256
+        if before is not None and same and before.stamp != stamp:
+            progress("comparison with the live answers")
+            compared = self._agree(before, draft, stamp)
+        changed = self._changed(draft, before, stamp, generation.sha256)
+        publishing = Publishing(
+            self.blobs, self.models, self.engine, self.serving, self.lake, self.keep_windows
+        )
+        taken = entry_time(self.log.read(stamp.position).ingest_ts)
         if changed:
-            progress("publication")
             restated = bool(bronze.restated) or any(step.restated for step in steps)
             details = {
+                "keep_from": publishing.keep_from(draft, taken),
                 "latest_day": stage.latest,
+                "models": generation.sha256,
                 "parser": PARSER_VERSION,
                 "stale": stale,
                 "stale_ingest_ts": {
                     name: self.log.read(position).ingest_ts for name, position in stale.items()
                 },
             }
-            published = self._publish(draft, stamp, _generation(before, stamp, restated), details)
+            number = _generation(before, stamp, restated)
+            published = publishing.commit(draft, (stamp, taken), number, details)
         else:
             assert before is not None
             published = before
-        served = self._serve(published, progress)
+        served = publishing.switch(published, progress, changed=changed)
         if changed:
-            self._clean(published, draft)
+            publishing.clean(published, draft)
         return _report(
-            published, draft, steps, bronze, before, changed or served, self.models.problems
+            published,
+            draft,
+            steps,
+            bronze,
+            before,
+            changed or served,
+            self.models.problems,
+            compared,
         )
 
     def _check(self, before: Published, stamp: Stamp) -> None:
@@ -198,101 +252,52 @@ class Batch:
                 stale[name] = known.get(name, before.stamp.position)
         return stale
 
-    def _changed(self, draft: Draft, before: Published | None, stamp: Stamp) -> bool:
+    def _agree(self, before: Published, draft: Draft, stamp: Stamp) -> dict[str, int]:
+        """Hold what was computed against the live answers at the same position.
+
+        Returns live table → how many of its rows had changed since the last batch.
+
+        Raises:
+            BrokenPromiseError: They differ; nothing was published.
+        """
+        answers = self.serving.answers()
+        if (
+            answers is None
+            or answers.epoch != before.stamp
+            or answers.frozen != stamp.position
+            or not before.stamp.position < stamp.position <= answers.stamp.position
+        ):
+            # The answers have not come that far, or stand on another epoch: what they would
+            # have been is not known.
+            return {}
+        stale = answers.details.get("stale", {})
+        tables = [
+            Compared(name, self._grain(name), draft.published_relation(name), draft.relation(name))
+            for name in sorted(draft.tables)
+            if name in before.tables and name not in stale and self._live(name)
+        ]
+        found = disagreements(self.engine, self.serving, tables)
+        refuse_disagreements({name: one.keys for name, one in found.items()}, stamp.position)
+        return {name: one.touched for name, one in found.items()}
+
+    def _live(self, name: str) -> bool:
+        model = self.models.by_name.get(name)
+        return model is not None and model.live
+
+    def _grain(self, name: str) -> tuple[str, ...]:
+        return self.models[name].grain
+
+    def _changed(
+        self, draft: Draft, before: Published | None, stamp: Stamp, generation: str
+    ) -> bool:
         return (
             before is None
             or before.stamp != stamp
+            or before.details.get("models") != generation
             or set(before.tables) != set(draft.tables)
             or any(not table.kept for table in draft.tables.values())
             or any(self.lake.ahead_of(name, before.tables[name].version) for name in before.tables)
         )
-
-    def _publish(
-        self, draft: Draft, stamp: Stamp, generation: int, details: Mapping[str, Any]
-    ) -> Published:
-        note = {
-            "meterhouse.position": str(stamp.position),
-            "meterhouse.generation": str(generation),
-        }
-        tables = {
-            name: self._commit(table, draft, note) for name, table in sorted(draft.tables.items())
-        }
-        published = Published(
-            stamp=stamp,
-            ingest_ts=entry_time(self.log.read(stamp.position).ingest_ts),
-            generation=generation,
-            tables=tables,
-            details=details,
-            root=str(draft.lake),
-        )
-        # First of all: from here on a crash must not leave old answers under a new position.
-        self.blobs.put(_PENDING, published.checksum.encode("ascii"), durable=True)
-        write_published(self.blobs, published)
-        return published
-
-    def _commit(self, table: DraftTable, draft: Draft, note: Mapping[str, str]) -> PublishedTable:
-        """Commit one table to its Delta log, unless that holds just this already."""
-        name = table.shape.name
-        old = draft.before.tables.get(name) if draft.before is not None else None
-        if table.kept and old is not None and not self.lake.ahead_of(name, old.version):
-            return old
-        if table.kept:
-            # A crash left another state in the Delta log, or a part of the lake is gone.
-            draft.relation(name)
-        contents = Contents(
-            table.shape.schema,
-            table.shape.partition_by,
-            table.files,
-            table.rearranged,
-            table.statistics,
-            note,
-        )
-        version = self.lake.commit(name, contents, published=old.version if old else None)
-        return PublishedTable(
-            name=name,
-            version=version,
-            rows=table.rows,
-            model=table.shape.model,
-            schema=encoded_schema(table.shape.schema),
-            partition_by=table.shape.partition_by,
-            files=table.files,
-            log=self.lake.log_files(name, version, old.log if old is not None else ()),
-        )
-
-    def _serve(self, published: Published, progress: Callable[[str], None]) -> bool:
-        """Load gold into the serving store, unless it stands for this publication."""
-        if self.serving.stamp() == published.stamp and not self._pending():
-            return False
-        progress("serving")
-        epoch = published.checksum[:16]
-        names = sorted(name for name in published.tables if name.startswith("gold."))
-        with self.engine.session({name: published.relation(name) for name in names}) as session:
-            for name in names:
-                self.serving.load(epoch, name, session.stream(f"SELECT * FROM {name}"))
-        details = {"generation": published.generation, **published.details}
-        self.serving.publish(
-            epoch,
-            published.stamp,
-            ingest_ts=published.ingest_ts,
-            details=json.dumps(details, sort_keys=True),
-        )
-        self.blobs.delete(_PENDING)
-        return True
-
-    def _pending(self) -> bool:
-        try:
-            self.blobs.read(_PENDING)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _clean(self, published: Published, draft: Draft) -> None:
-        """Delete what no version within the time kept needs, now and then."""
-        keep = frozenset(file.path for table in published.tables.values() for file in table.files)
-        for name, table in draft.tables.items():
-            if not table.kept:
-                self.lake.tidy(name, published.tables[name].version, keep)
-        self.lake.drop_all_but(published.tables)
 
 
 def _computed_by(before: Published | None) -> dict[str, str]:
@@ -320,6 +325,7 @@ def _report(
     before: Published | None,
     changed: bool,
     problems: tuple[ModelError, ...],
+    compared: Mapping[str, int],
 ) -> BatchReport:
     by_name = {step.name: step for step in steps}
     tables = []
@@ -341,4 +347,5 @@ def _report(
         tuple(tables),
         tuple(dropped),
         problems,
+        compared,
     )

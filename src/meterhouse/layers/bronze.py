@@ -24,6 +24,9 @@ __all__ = [
     "bronze_sha256",
     "current_name",
     "current_sql",
+    "key_text",
+    "latest_removed_sql",
+    "latest_sql",
     "quarantine_sql",
     "removed_sql",
 ]
@@ -92,7 +95,7 @@ def quarantine_sql(contract: Contract, relation: str, present: Collection[str]) 
 def removed_sql(contract: Contract, relation: str) -> str:
     """Return the SELECT of the keys that snapshots of this source no longer held."""
     return (
-        f"SELECT '{contract.source}' AS source, {_key_text(contract)} AS key, log_position, "
+        f"SELECT '{contract.source}' AS source, {key_text(contract)} AS key, log_position, "
         f"row_number, ingest_ts FROM {relation} WHERE verdict = '{REMOVED}'"
     )
 
@@ -108,6 +111,19 @@ def current_sql(contract: Contract) -> str:
     Last logged wins, or the larger value of the contract's version column; a key that
     vanished from a snapshot after its last version is not there.
     """
+    return (
+        f"{latest_sql(contract)} AND NOT EXISTS (SELECT 1 FROM {REMOVED_KEYS} AS gone "
+        f"WHERE gone.source = '{contract.source}' AND gone.key = {key_text(contract)} "
+        "AND (gone.log_position, gone.row_number) > (version.log_position, version.row_number))"
+    )
+
+
+def latest_sql(contract: Contract) -> str:
+    """Return the SELECT of the version of each key that wins, of keys that are gone too.
+
+    With ``latest_removed_sql`` all that later versions have to be compared with: the current
+    versions of these rows and later ones are those of all rows.
+    """
     order = "log_position DESC, row_number DESC"
     if contract.version_column:
         order = f"{_quoted(contract.version_column)} DESC NULLS LAST, {order}"
@@ -117,10 +133,17 @@ def current_sql(contract: Contract) -> str:
         f"FROM {contract.table}"
     )
     return (
-        f"SELECT version.* EXCLUDE (version_rank) FROM ({latest}) AS version "
-        f"WHERE version_rank = 1 AND NOT EXISTS (SELECT 1 FROM {REMOVED_KEYS} AS gone "
-        f"WHERE gone.source = '{contract.source}' AND gone.key = {_key_text(contract)} "
-        "AND (gone.log_position, gone.row_number) > (version.log_position, version.row_number))"
+        f"SELECT version.* EXCLUDE (version_rank) FROM ({latest}) AS version WHERE version_rank = 1"
+    )
+
+
+def latest_removed_sql(contract: Contract) -> str:
+    """Return the SELECT of the last removal of each key of one source."""
+    return (
+        "SELECT removal.* EXCLUDE (removal_rank) FROM (SELECT *, row_number() OVER "
+        "(PARTITION BY key ORDER BY log_position DESC, row_number DESC) AS removal_rank "
+        f"FROM {REMOVED_KEYS} WHERE source = '{contract.source}') AS removal "
+        "WHERE removal_rank = 1"
     )
 
 
@@ -221,8 +244,8 @@ def _with_default(expression: str, kind: ColumnType, default: str | None) -> str
     return f"coalesce({expression}, ({default})::{SQL_TYPES[kind]})"
 
 
-def _key_text(contract: Contract) -> str:
-    """The key as a JSON list of texts: ["org_1"]."""
+def key_text(contract: Contract) -> str:
+    """Return the SQL of a row's key as a JSON list of texts: ["org_1"]."""
     parts = ", ".join(f"{_quoted(column)}::VARCHAR" for column in contract.key)
     return f"to_json([{parts}])::VARCHAR"
 

@@ -19,12 +19,11 @@ from meterhouse.layers.bronze import (
     quarantine_sql,
     removed_sql,
 )
-from meterhouse.layers.judged import by_form, over_forms
+from meterhouse.layers.judged import forms_of, over_forms
 from meterhouse.layers.plan import Action, Change
-from meterhouse.log.apply import judged_path
 from meterhouse.log.state import State
 from meterhouse.names import ACCEPTED, QUARANTINED
-from meterhouse.ports import Blobs, Engine, ParquetFiles, Session
+from meterhouse.ports import Blobs, Engine, Relation, Session
 
 __all__ = ["BronzeStage", "NewRows"]
 
@@ -39,7 +38,7 @@ class NewRows:
     files are not: reading them is several times cheaper.
     """
 
-    relations: Mapping[str, ParquetFiles]
+    relations: Mapping[str, Relation]
     sql: str
     """Over ``relations``; the columns of the bronze table, in its order."""
 
@@ -152,19 +151,18 @@ class BronzeStage:
             Shape(contract.quarantine, self._schemas[contract.quarantine], held_by, digest),
         )
 
-    def _judged(self, source: str, after: int) -> dict[str, ParquetFiles]:
+    def _judged(self, source: str, after: int) -> dict[str, Relation]:
         """Return the judged rows of (after, upto] as relations, one for each form they have."""
         files = self.state.judged_files(source, after, self.upto)
-        paths = [Path(self.blobs.uri(judged_path(source, file.position))) for file in files]
         check_files(
-            [(path, file.sha256) for path, file in zip(paths, files, strict=True)], fix=_REBUILD
+            [(Path(self.blobs.uri(file.path)), file.sha256) for file in files], fix=_REBUILD
         )
         # The largest first: see Draft._relation.
-        taken = sorted(zip(files, paths, strict=True), key=lambda pair: -pair[0].rows)
-        return by_form(f"judged_{source}", [path for file, path in taken if file.rows])
+        largest = sorted(files, key=lambda file: -file.rows)
+        return forms_of(f"judged_{source}", self.blobs, largest, after, self.upto)
 
 
-def _verdicts(session: Session, files: Mapping[str, ParquetFiles]) -> set[str]:
+def _verdicts(session: Session, files: Mapping[str, Relation]) -> set[str]:
     """Return the verdicts that occur: most deliveries hold nothing, and to print none is slow."""
     parts = " UNION ".join(f"SELECT DISTINCT verdict FROM {name}" for name in files)
     return set(session.query(parts)["verdict"].to_pylist())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compute",
+    "difference_sql",
     "failed_audits",
     "merge_sql",
     "refused_by_engine",
@@ -112,6 +113,23 @@ def merge_sql(model: Model, parts: Sequence[str], removed: Sequence[str] = ()) -
         parts: Names of relations that hold its stored columns (finished ones are ignored).
         removed: Relations over rows that were replaced; only sums can be taken back.
     """
+    return f"{_sums_sql(model, parts, removed)} HAVING sum(part.{model.count_column}) <> 0"
+
+
+def difference_sql(model: Model, added: Sequence[str], removed: Sequence[str] = ()) -> str:
+    """Return the SELECT of what rows that came and rows that went do to a mergeable ``model``.
+
+    Stored columns, one row a key; counts may be 0 or negative. A key for which nothing
+    changes is not there. The arguments are those of ``merge_sql``.
+    """
+    # A minimum is never nothing: only sums can cancel out, and there is no removing beside it.
+    some = " OR ".join(
+        f"sum(part.{column}) <> 0" for column, how in model.merge.items() if how == "sum"
+    )
+    return f"{_sums_sql(model, added, removed)} HAVING {some}"
+
+
+def _sums_sql(model: Model, parts: Sequence[str], removed: Sequence[str]) -> str:
     if removed and any(how != "sum" for how in model.merge.values()):
         raise ModelError(
             f'model "{model.name}" has min or max, which can\'t be taken back', model.path
@@ -134,10 +152,7 @@ def merge_sql(model: Model, parts: Sequence[str], removed: Sequence[str] = ()) -
         for column in model.stored_columns
     )
     keys = ", ".join(f"part.{column}" for column in model.grain)
-    return (
-        f"SELECT {selected} FROM ({rows}) AS part GROUP BY {keys} "
-        f"HAVING sum(part.{model.count_column}) <> 0"
-    )
+    return f"SELECT {selected} FROM ({rows}) AS part GROUP BY {keys}"
 
 
 def failed_audits(session: Session, model: Model) -> list[ModelError]:

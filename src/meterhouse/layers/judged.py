@@ -7,27 +7,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meterhouse.intake.contract import Contract
-from meterhouse.log.apply import judged_path
-from meterhouse.log.state import State
-from meterhouse.ports import Blobs, ParquetFiles
+from meterhouse.log.state import JudgedFile, State
+from meterhouse.ports import Blobs, ParquetFiles, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["by_form", "judged_forms", "over_forms"]
+__all__ = ["by_form", "forms_of", "judged_forms", "over_forms", "rows_within"]
 
 
 def judged_forms(
     blobs: Blobs, state: State, source: str, after: int = 0, upto: int | None = None
-) -> dict[str, ParquetFiles]:
+) -> dict[str, Relation]:
     """Return the judged rows of entries in (after, upto] as relations; none for no rows.
 
     Files with other columns, from before the contract changed, are a relation of their own.
     """
-    files = [file for file in state.judged_files(source, after, upto) if file.rows]
-    return by_form(
-        "judged", [Path(blobs.uri(judged_path(source, file.position))) for file in files]
-    )
+    return forms_of("judged", blobs, state.judged_files(source, after, upto), after, upto)
+
+
+def forms_of(
+    name: str, blobs: Blobs, files: Iterable[JudgedFile], after: int, upto: int | None
+) -> dict[str, Relation]:
+    """Return the rows of (after, upto] in judged ``files`` as ``name_0``, ``name_1`` and so on.
+
+    A joined file that holds rows of entries before or after, too, is a table of its own.
+    """
+    some = [file for file in files if file.rows]
+    whole = [file for file in some if file.within(after, upto)]
+    found: dict[str, Relation] = {**by_form(name, [Path(blobs.uri(file.path)) for file in whole])}
+    for file in some:
+        if file not in whole:
+            found[f"{name}_{len(found)}"] = rows_within(blobs.uri(file.path), after, upto)
+    return found
+
+
+def rows_within(path: str, after: int, upto: int | None) -> pa.Table:
+    """Return the judged rows of entries in (after, upto] that the file at ``path`` holds."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path)
+    chosen = pc.greater(rows["log_position"], after)
+    if upto is not None:
+        chosen = pc.and_(chosen, pc.less_equal(rows["log_position"], upto))
+    return rows.filter(chosen)
 
 
 def by_form(name: str, paths: Iterable[Path]) -> dict[str, ParquetFiles]:
@@ -45,7 +69,7 @@ def by_form(name: str, paths: Iterable[Path]) -> dict[str, ParquetFiles]:
 
 
 def over_forms(
-    forms: Mapping[str, ParquetFiles],
+    forms: Mapping[str, Relation],
     select: Callable[[Contract, str, Collection[str]], str],
     contract: Contract,
 ) -> str:

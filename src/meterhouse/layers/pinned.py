@@ -14,7 +14,7 @@ __all__ = ["pinned_contracts"]
 
 
 def pinned_contracts(
-    log: Log, state: State, contracts: Mapping[str, Contract]
+    log: Log, state: State, contracts: Mapping[str, Contract], *, upto: int = 1 << 62
 ) -> dict[str, Contract]:
     """Return the contract of every source, by source, sorted.
 
@@ -25,10 +25,11 @@ def pinned_contracts(
         log: Holds the text of each contract that was ever in force.
         state: Knows which of them are.
         contracts: Those of the project folder.
+        upto: Those that were in force after this entry.
     """
     found = dict(contracts)
     for source in state.sources():
-        pinned = state.pinned(source)
+        pinned = state.pinned(source, upto=upto)
         if pinned is None:
             continue
         own = contracts.get(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +37,8 @@ def plan(
 
     Only new rows are computed where that provably gives the same: a ``rows`` model is
     appended to, a ``mergeable`` one merged, when its facts have grown and nothing else that
-    it reads changed.
+    it reads changed. One over another mergeable model is merged when that one is: what is
+    merged into the table below gives what is merged into it.
 
     Args:
         models: The project's valid models.
@@ -46,10 +47,11 @@ def plan(
         full: Recompute everything.
     """
     changes: dict[str, Change] = dict(bronze)
-    steps = []
+    steps: list[Step] = []
     for name in models.order:
         model = models[name]
-        action, why = _action(model, published, changes, full=full)
+        merged = {step.name for step in steps if step.action == "merge"}
+        action, why = _action(model, published, changes, merged, full=full)
         changes[name] = _CHANGE_BY[action]
         restated = name in published and published[name] != model.sha256
         steps.append(Step(name, action, why, restated))
@@ -65,7 +67,12 @@ _CHANGE_BY: Mapping[Action, Change] = {
 
 
 def _action(
-    model: Model, published: Mapping[str, str], changes: Mapping[str, Change], *, full: bool
+    model: Model,
+    published: Mapping[str, str],
+    changes: Mapping[str, Change],
+    merged: Set[str],
+    *,
+    full: bool,
 ) -> tuple[Action, str]:
     if full:
         return "recompute", "--full"
@@ -79,5 +86,7 @@ def _action(
         return "keep", ""
     if changed == [model.fact] and changes[model.fact] == "grown":
         return ("append" if model.kind == "rows" else "merge"), f"new rows in {model.fact}"
+    if changed == [model.fact] and model.fact in merged:
+        return "merge", f"new rows were merged into {model.fact}"
     listed = ", ".join(changed)
     return "recompute", f"{listed} changed"

@@ -14,10 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from meterhouse.errors import DamageError, SourceRefusedError
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.contracts import parse_contract
@@ -25,24 +21,28 @@ from meterhouse.intake.index import KeyIndex, RunFile
 from meterhouse.intake.judge import Judged, Piece, judge
 from meterhouse.log.chain import Log
 from meterhouse.log.entry import Entry, Input, entry_path
+from meterhouse.log.joining import Joining
+from meterhouse.log.judged import judged_bytes
 from meterhouse.log.landing import Landing, parse_landed
-from meterhouse.log.state import Change, JudgedFile, Pinned, Run, RunGone, State, Taken
-from meterhouse.names import PARSER_VERSION, entry_name
+from meterhouse.log.state import Change, Counted, JudgedFile, Pinned, Run, RunGone, State, Taken
+from meterhouse.log.state_rows import judged_path
+from meterhouse.names import PARSER_VERSION
 from meterhouse.ports import Blobs, Stamp
 
 if TYPE_CHECKING:
     from meterhouse.ports import Engine
 
-__all__ = ["Apply", "OvertakenError", "entry_time", "judged_path", "rebuild", "taken_of"]
+__all__ = [
+    "Apply",
+    "OvertakenError",
+    "entry_time",
+    "judged_path",
+    "rebuild",
+    "taken_of",
+]
 
 _CHECKPOINT_ENTRIES: Final = 16
 _CHECKPOINT_BYTES: Final = 512 << 20
-_SAMPLE_ROWS: Final = 4096
-
-
-def judged_path(source: str, position: int) -> str:
-    """Return where the judged rows of a data entry lie."""
-    return f"judged/{source}/{entry_name(position)}.parquet"
 
 
 def entry_time(text: str) -> datetime:
@@ -68,8 +68,8 @@ class Apply:
         self._log = log
         self._state = state
         self._engine = engine
-        self._folder = index_folder
-        self._landing = Landing(blobs)
+        self.index_folder = index_folder
+        self._landing = Landing(blobs, log.segments.span)
         self._at = state.stamp()
         self._checked = False
         self._indexes: dict[tuple[str, str], KeyIndex] = {}
@@ -94,6 +94,8 @@ class Apply:
                     self._log.head(self._at.position)
                     self._log.check(self._at, "the state view")
                     self._checked = True
+                if self._log.stamp().position > self._at.position:
+                    self._log.settle()
                 for entry in self._log.entries(self._at.position):
                     if entry.position != self._at.position + 1:
                         # A checkpoint found another process ahead and went on from there.
@@ -128,12 +130,12 @@ class Apply:
             keys=self._index(source, "keys"),
             held=self._index(source, "held"),
             engine=self._engine,
-            judged_file=lambda earlier: self._blobs.uri(judged_path(source, earlier)),
+            judged_file=lambda earlier: self.judged_uri(source, earlier),
         )
 
     def take(self, entry: Entry, judged: Judged, taken: Sequence[Taken]) -> None:
         """Apply data entry ``entry``, the one after ``stamp()``, which is in the log already."""
-        data = _parquet(judged.table)
+        data = judged_bytes(judged.table)
         file = JudgedFile(
             entry.position,
             entry.source,
@@ -142,11 +144,12 @@ class Apply:
             hashlib.sha256(data).hexdigest(),
         )
         with self._whole():
-            self._blobs.put(judged_path(entry.source, entry.position), data)
+            self._blobs.put(file.path, data)
             self._index(entry.source, "keys").add(judged.key_changes)
             self._index(entry.source, "held").add(judged.held_changes)
             self._bytes += sum(item.hi - item.lo for item in entry.inputs)
-            self._advance(entry, [*taken, file])
+            counted = Counted(entry.source, entry.position, entry.ingest_ts, entry.counts)
+            self._advance(entry, [*taken, file, counted])
 
     def take_contract(self, entry: Entry) -> None:
         """Apply contract entry ``entry``, the one after ``stamp()``."""
@@ -183,6 +186,15 @@ class Apply:
             self._contracts[sha256] = parse_contract(text, entry_path(pinned.position))
         return self._contracts[sha256]
 
+    def opened(self, source: str, which: str, runs: Sequence[RunFile]) -> KeyIndex:
+        """Open the deduplication index of ``source`` that consists of ``runs``."""
+        return KeyIndex(self.index_folder / source / which, runs)
+
+    def judged_uri(self, source: str, position: int) -> str:
+        """Return where an engine finds the judged rows of ``position``, an entry of ``source``."""
+        file = self._state.judged_file(source, position)
+        return self._blobs.uri(file.path if file is not None else judged_path(source, position))
+
     def _apply(self, entry: Entry) -> None:
         if entry.kind == "data":
             self._judge_again(entry)
@@ -206,7 +218,15 @@ class Apply:
             Piece(item.file, parsed, item.repeated, item.whole)
             for (item, _), parsed in zip(landed, parse_landed(landed, contract), strict=True)
         ]
-        taken = [taken_of(entry, item, ends_newline=data.endswith(b"\n")) for item, data in landed]
+        taken = [
+            taken_of(
+                entry,
+                item,
+                ends_newline=data.endswith(b"\n"),
+                versioned=contract.mode != "append",
+            )
+            for item, data in landed
+        ]
         try:
             judged = self.judge(
                 entry.source,
@@ -255,7 +275,7 @@ class Apply:
                 for run in self._state.runs(source, which)
             ]
             try:
-                self._indexes[key] = KeyIndex(self._folder / source / which, runs)
+                self._indexes[key] = self.opened(source, which, runs)
             except DamageError:
                 if not self._state.moved():
                     raise
@@ -281,8 +301,8 @@ class Apply:
         self._entries = self._bytes = 0
 
 
-def taken_of(entry: Entry, item: Input, *, ends_newline: bool) -> Taken:
-    """Return what the state keeps of one input of ``entry``."""
+def taken_of(entry: Entry, item: Input, *, ends_newline: bool, versioned: bool) -> Taken:
+    """Return what the state keeps of one input of ``entry``, whose source may be versioned."""
     return Taken(
         entry.source,
         item.file,
@@ -293,6 +313,7 @@ def taken_of(entry: Entry, item: Input, *, ends_newline: bool) -> Taken:
         item.whole,
         entry.position,
         ends_newline,
+        versioned,
     )
 
 
@@ -303,10 +324,19 @@ def rebuild(
     *,
     index_folder: Path,
     progress: Callable[[Entry], None] | None = None,
+    published: int = 0,
 ) -> State:
     """Make state, index and judged files anew from log and landing; return the new state.
 
     What was there is deleted first. Safe to repeat after a crash: it starts over.
+
+    Args:
+        blobs: Where all of it is.
+        log: The log on them.
+        engine: Evaluates rules.
+        index_folder: Of state and index.
+        progress: Called with each entry.
+        published: Judged rows up to here are joined as they come.
 
     Raises:
         DamageError: Log or landing are damaged: these can't be made anew.
@@ -320,32 +350,20 @@ def rebuild(
         blobs.delete(name)
     state = State.open(path)
     apply = Apply(blobs, log, state, engine, index_folder=index_folder)
-    apply.catch_up(progress)
+    joining = Joining(blobs, state, span=log.segments.span)
+
+    def applied(entry: Entry) -> None:
+        if entry.position <= published and entry.position % joining.span.entries == 0:
+            apply.checkpoint()
+            # Nobody reads these files yet: what is replaced is deleted the next time.
+            for _ in joining.steps(entry.position, entry.position):
+                pass
+        if progress is not None:
+            progress(entry)
+
+    apply.catch_up(applied)
     apply.checkpoint()
     return state
-
-
-def _parquet(table: pa.Table) -> bytes:
-    """Return ``table`` as a Parquet file: a pure function of its rows and their chunks."""
-    # A dictionary of values that hardly repeat costs twice, in writing and in reading.
-    sample = table.slice(0, _SAMPLE_ROWS)
-    repetitive = [
-        name
-        for name in table.column_names
-        if not pa.types.is_nested(sample[name].type)
-        and 2 * pc.count_distinct(sample[name], mode="all").as_py() <= len(sample)
-    ]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=repetitive,
-        # By the others nobody looks for rows, and they are a tenth of the time to write it.
-        write_statistics=["verdict"],
-    )
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def _differs(entry: Entry, how: str) -> DamageError:

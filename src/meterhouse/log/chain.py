@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 from meterhouse.errors import DamageError
 from meterhouse.log.entry import Entry, entry_path
-from meterhouse.names import entry_name
+from meterhouse.log.segments import SPAN, Segments, Span, entry_bytes
+from meterhouse.names import ENTRY_DIGITS, entry_name
 from meterhouse.ports import Blobs, Stamp
 
-__all__ = ["Log"]
+__all__ = ["Log", "own_positions"]
 
 _ENTRY_NAME = re.compile(r"log/(\d{12})\.json\Z")
+_SEALED_EVERY = 8
+"""Looks for a next entry until one among the sealed: only who slept for long finds it there."""
 _RESTORE = "restore the files of log/ from a backup (docs/backup.md); nothing was changed"
 
 
@@ -21,15 +24,19 @@ class Log:
     """The project's entries, numbered 1, 2, 3, …, each naming the hash of the one before.
 
     Keeps no lock: any number of processes may append; of those that want the same
-    number one wins. Reading verifies each link it passes.
+    number one wins. Reading verifies each link it passes. An entry lies in a file of its
+    own, and later in the segment of its range; where it lies makes no difference.
     """
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, span: Span = SPAN) -> None:
+        self.segments = Segments(blobs, span)
         self._blobs = blobs
         self._head: Entry | None = None
         self._head_sha = ""
         self._project = ""
         self._listed = False
+        self._looks = 0
+        self._settled = 0
 
     def head(self, known: int = 0) -> Entry | None:
         """Return the last entry, None while the log is empty.
@@ -44,15 +51,19 @@ class Log:
         if not self._listed:
             self._list(known)
             self._listed = True
-        while (found := self._find(self._next)) is not None:
-            entry, sha = found
+        while (
+            found := self._find(self._next, sealed=self._looks % _SEALED_EVERY == 0)
+        ) is not None:
+            entry, data = found
             self._link(entry, self._head_sha)
-            self._head, self._head_sha = entry, sha
+            self._head, self._head_sha = entry, hashlib.sha256(data).hexdigest()
+        self._looks += 1
         return self._head
 
     def stamp(self, entry: Entry | None = None) -> Stamp:
         """Return what a view that covers the log up to ``entry`` (the head) says of itself."""
-        head = self.head()
+        known = self._head is not None and entry is not None
+        head = self._head if known else self.head()
         entry = entry or head
         if entry is None or head is None:
             return Stamp("", 0, 0, "")
@@ -72,10 +83,7 @@ class Log:
         Raises:
             DamageError: It is missing or its bytes were changed.
         """
-        found = self._find(position)
-        if found is None:
-            raise DamageError(f"log entry {position} is missing", entry_path(position), _RESTORE)
-        return found[0]
+        return self._there(position)[0]
 
     def entries(self, after: int = 0, upto: int | None = None) -> Iterator[Entry]:
         """Yield the entries of (after, upto] in order; up to the head when ``upto`` is None.
@@ -83,19 +91,18 @@ class Log:
         Raises:
             DamageError: One is missing, changed, or doesn't fit the one before.
         """
+        return (entry for entry, _ in self.stored(after, upto))
+
+    def stored(self, after: int = 0, upto: int | None = None) -> Iterator[tuple[Entry, bytes]]:
+        """Yield what ``entries`` does, each with its bytes; raises as that."""
         head = self.head()
         last = head.position if head is not None else 0
         previous = self._sha(after) if 0 < after < last else ""
         for position in range(after + 1, (last if upto is None else min(upto, last)) + 1):
-            found = self._find(position)
-            if found is None:
-                raise DamageError(
-                    f"log entry {position} is missing", entry_path(position), _RESTORE
-                )
-            entry, sha = found
+            entry, data = self._there(position)
             self._link(entry, previous)
-            previous = sha
-            yield entry
+            previous = hashlib.sha256(data).hexdigest()
+            yield entry, data
 
     def append(self, entry: Entry) -> bool:
         """Commit ``entry`` as the next one; False when another process took its number.
@@ -106,11 +113,30 @@ class Log:
         expected = head.position + 1 if head is not None else 1
         if entry.position != expected or entry.previous != self._head_sha:
             return False
-        data = entry.to_bytes()
-        if not self._blobs.put_if_absent(entry_path(entry.position), data):
+        data, path = entry.to_bytes(), entry_path(entry.position)
+        if not self._blobs.put_if_absent(path, data):
+            return False
+        # A name is free again once its entry is sealed: whoever slept for as long as that
+        # takes has put an entry that nobody reads, under a number that is long taken.
+        segment = self.segments.find(entry.position)
+        if segment is not None and segment.entry(entry.position) != data:
+            self._blobs.delete(path)
+            self._head, self._head_sha, self._listed, self._looks = None, "", False, 0
             return False
         self._head, self._head_sha = entry, hashlib.sha256(data).hexdigest()
+        self._settled = entry.position
         return True
+
+    def settle(self) -> None:
+        """Make durable what is seen, whoever put it.
+
+        An entry is seen before the call that puts it returns: who puts it may die in between,
+        and a power loss take it back. Call this before anything is made of such an entry.
+        """
+        head = self.head()
+        if head is not None and head.position > self._settled:
+            self._blobs.put_if_absent(entry_path(head.position), head.to_bytes())
+            self._settled = head.position
 
     def check(self, cover: Stamp, view: str) -> None:
         """See that the log still holds what ``view`` was made from.
@@ -146,20 +172,11 @@ class Log:
 
     def _list(self, known: int) -> None:
         """Find the head by name; a hole between two names is a lost entry."""
-        after = entry_path(known) if known else ""
-        last = known
-        for name in self._blobs.list("log", after=after):
-            match = _ENTRY_NAME.match(name)
-            if match is None:
-                continue
-            position = int(match[1])
-            if position != last + 1:
-                raise DamageError(
-                    f"log entry {last + 1} is missing, but {entry_name(position)} is there",
-                    entry_path(last + 1),
-                    _RESTORE,
-                )
-            last = position
+        names = list(own_positions(self._blobs, known))
+        if (names and names[0] != known + 1) or names != list(range(*_ends(names))):
+            # Before the newest that are there in one row everything must be sealed.
+            names = self._newest(names if not known else list(own_positions(self._blobs)))
+        last = names[-1] if names else known or self._sealed()
         if last == 0:
             return
         found = self._find(last)
@@ -168,26 +185,47 @@ class Log:
             # ``check`` refuse it with the words for that.
             self._list(0)
         elif found is not None:
-            self._head, self._head_sha = found
+            self._head, self._head_sha = found[0], hashlib.sha256(found[1]).hexdigest()
 
-    def _find(self, position: int) -> tuple[Entry, str] | None:
-        where = entry_path(position)
-        try:
-            data = self._blobs.read(where)
-        except FileNotFoundError:
+    def _newest(self, names: list[int]) -> list[int]:
+        """Return those of ``names`` that follow each other up to the last."""
+        at = len(names) - 1
+        while at and names[at - 1] == names[at] - 1:
+            at -= 1
+        missing = names[at] - 1
+        if missing and self.segments.find(missing) is None:
+            raise DamageError(
+                f"log entry {missing} is missing, but {entry_name(missing + 1)} is there",
+                entry_path(missing),
+                _RESTORE,
+            )
+        return names[at:]
+
+    def _sealed(self) -> int:
+        """Return the last entry of the last segment: the head when all others are lost."""
+        names = self.segments.names()
+        return int(names[-1].rpartition("-")[2][:ENTRY_DIGITS]) if names else 0
+
+    def _find(self, position: int, *, sealed: bool = True) -> tuple[Entry, bytes] | None:
+        found = entry_bytes(self.segments, self._blobs, position, sealed=sealed)
+        if found is None:
             return None
+        where, data = found
         entry = Entry.from_bytes(data, where)
         if entry.position != position:
             raise DamageError(
                 f"log entry {position} says it is entry {entry.position}", where, _RESTORE
             )
-        return entry, hashlib.sha256(data).hexdigest()
+        return entry, data
 
-    def _sha(self, position: int) -> str:
+    def _there(self, position: int) -> tuple[Entry, bytes]:
         found = self._find(position)
         if found is None:
             raise DamageError(f"log entry {position} is missing", entry_path(position), _RESTORE)
-        return found[1]
+        return found
+
+    def _sha(self, position: int) -> str:
+        return hashlib.sha256(self._there(position)[1]).hexdigest()
 
     @staticmethod
     def _link(entry: Entry, previous: str) -> None:
@@ -198,3 +236,18 @@ class Log:
                 entry_path(entry.position),
                 _RESTORE,
             )
+
+
+def own_positions(blobs: Blobs, after: int = 0) -> Iterator[int]:
+    """Yield the positions after ``after`` of entries in a file of their own; in one listing."""
+    for name in blobs.list("log", after=entry_path(after) if after else ""):
+        match = _ENTRY_NAME.match(name)
+        if match is not None:
+            yield int(match[1])
+        elif name.startswith("log/segments/"):
+            # Digits come first: nothing after this is an entry.
+            return
+
+
+def _ends(names: list[int]) -> tuple[int, int]:
+    return (names[0], names[-1] + 1) if names else (0, 0)

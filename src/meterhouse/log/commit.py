@@ -40,13 +40,16 @@ class Committer:
         apply: Apply,
         clock: Clock,
         new_project: Callable[[], str],
+        judged: Callable[[Entry, Judged], None] = lambda entry, judged: None,
     ) -> None:
+        """Put the parts together; ``judged`` is shown each entry that was put."""
         self._log = log
         self._state = state
         self._apply = apply
         self._clock = clock
         self._new_project = new_project
-        self._landing = Landing(blobs)
+        self._landing = Landing(blobs, log.segments.span)
+        self._shown = judged
 
     def commit(self, contract: Contract, group: Sequence[Part]) -> list[Entry]:
         """Add ``group`` to the log as one entry, behind one for a changed contract.
@@ -85,10 +88,16 @@ class Committer:
             if not self._log.append(entry):
                 continue
             taken = [
-                taken_of(entry, item, ends_newline=part.range.ends_newline)
+                taken_of(
+                    entry,
+                    item,
+                    ends_newline=part.range.ends_newline,
+                    versioned=contract.mode != "append",
+                )
                 for item, part in zip(entry.inputs, group, strict=True)
             ]
             self._apply.take(entry, judged, taken)
+            self._shown(entry, judged)
             return [*done, entry]
 
     def _judged(
@@ -138,7 +147,8 @@ class Committer:
         for part in group:
             item = part.range.item
             if item.file not in ends:
-                ends[item.file] = place(self._state.taken(contract.source, item.file))
+                last = self._state.last_taken(contract.source, item.file)
+                ends[item.file] = place([last] if last is not None else [])
             if ends[item.file] != part.range.after:
                 raise OvertakenError
             ends[item.file] = (item.lo, item.hi, item.root)

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from meterhouse.errors import (
-    ContractError,
-    EnvironmentFailureError,
-    MeterhouseError,
-    SourceRefusedError,
-)
-from meterhouse.intake.parse import Parsed
+from meterhouse.errors import EnvironmentFailureError, MeterhouseError, SourceRefusedError
 from meterhouse.log.apply import Apply, OvertakenError
 from meterhouse.log.chain import Log
-from meterhouse.log.commit import Committer, Part
-from meterhouse.log.landing import parse_landed
-from meterhouse.log.ranges import Delivery, Range, Waiting, new_ranges
+from meterhouse.log.commit import Committer
+from meterhouse.log.group import Group, StoppedError, parse_range
+from meterhouse.log.ranges import Delivery, PieceBytes, Waiting, new_ranges
 from meterhouse.log.report import IngestReport, SourceReport
 from meterhouse.log.state import State
 from meterhouse.ports import Blobs, Clock
 
 __all__ = ["Ingest", "IngestReport", "Progress", "SourceReport"]
-
-_MOST_INPUTS: Final = 2048
-"""Per entry: reading one entry must stay cheap, however small the files are."""
 
 _MODES: Final = ("snapshot", "upsert", "append")
 
@@ -51,8 +42,9 @@ class Ingest:
         apply: Apply,
         clock: Clock,
         *,
-        piece_bytes: int = 32 << 20,
+        piece_bytes: PieceBytes = 32 << 20,
         new_project: Callable[[], str] = lambda: uuid.uuid4().hex,
+        committer: Committer | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -64,8 +56,9 @@ class Ingest:
             clock: Gives ``ingest_ts``.
             piece_bytes: About how many bytes one entry holds (a snapshot is never cut).
             new_project: Gives the id that entry 1 carries.
+            committer: Puts the entries, when another one than these parts make is to.
         """
-        self._committer = Committer(blobs, log, state, apply, clock, new_project)
+        self._committer = committer or Committer(blobs, log, state, apply, clock, new_project)
         self._log = log
         self._state = state
         self._apply = apply
@@ -82,6 +75,21 @@ class Ingest:
             EnvironmentFailureError: The machine failed while something was written. What
                 was committed before stays; run it again for the rest.
         """
+        report = IngestReport()
+        for _ in self.steps(deliveries, report, progress):
+            pass
+        return report
+
+    def steps(
+        self,
+        deliveries: Iterable[Delivery],
+        report: IngestReport,
+        progress: Progress | None = None,
+    ) -> Iterator[None]:
+        """Do what ``run`` does; pause where other entries may come between.
+
+        After each pause ``report`` says what was done so far. Raises as ``run``.
+        """
         self._apply.catch_up()
         by_source: defaultdict[str, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
@@ -89,7 +97,6 @@ class Ingest:
         order = sorted(
             by_source, key=lambda name: (_MODES.index(by_source[name][0].contract.mode), name)
         )
-        report = IngestReport()
         try:
             for source in order:
                 run = _SourceRun(
@@ -100,7 +107,7 @@ class Ingest:
                     progress=progress or (lambda size, name: None),
                 )
                 report.sources[source] = run.report
-                run.go()
+                yield from run.steps()
         except BaseException:
             # What was committed need not be judged again; but say what really went wrong.
             with suppress(MeterhouseError):
@@ -108,16 +115,6 @@ class Ingest:
             raise
         self._apply.checkpoint()
         report.stamp = self._log.stamp()
-        return report
-
-
-class _StoppedError(Exception):
-    """The source stops at ``file``, for the reason it was raised from."""
-
-    def __init__(self, file: str, reason: MeterhouseError) -> None:
-        super().__init__(file)
-        self.file = file
-        self.reason = reason
 
 
 class _SourceRun:
@@ -129,7 +126,7 @@ class _SourceRun:
         state: State,
         deliveries: Sequence[Delivery],
         *,
-        piece_bytes: int,
+        piece_bytes: PieceBytes,
         progress: Progress,
     ) -> None:
         self._committer = committer
@@ -138,35 +135,40 @@ class _SourceRun:
         self._contract = deliveries[0].contract
         self._piece = piece_bytes
         self._progress = progress
-        self._group: list[tuple[Range, Parsed | None]] = []
-        self._bytes = 0
-        self._waiting: dict[str, Waiting] = {}
         self.report = SourceReport(self._contract.source)
+        self._group = Group(
+            committer,
+            self._contract,
+            piece_bytes,
+            lambda entries, ranges: self.report.add(entries),
+        )
+        self._waiting: dict[str, Waiting] = {}
 
-    def go(self) -> None:
-        """Take what is new, until the end or until the source stops."""
+    def steps(self) -> Iterator[None]:
+        """Take what is new, until the end or until the source stops; pause after each entry."""
         names = [delivery.identity for delivery in self._deliveries]
         at = 0
         try:
-            while at < len(names) or self._group:
+            while at < len(names) or len(self._group):
                 try:
                     if at < len(names):
-                        self._file(self._deliveries[at])
+                        yield from self._file(self._deliveries[at])
                         at += 1
                     else:
-                        self._commit()
+                        self._group.commit()
+                        yield
                 except OvertakenError:
                     # Another process has taken of one of these files: see what is left.
-                    at = names.index(self._group[0][0].item.file)
-                    self._group, self._bytes = [], 0
-        except _StoppedError as stop:
+                    at = names.index(self._group.first)
+                    self._group.clear()
+        except StoppedError as stop:
             self.report.stopped = stop.reason
             known = {*self.report.already, *self._waiting}
             later = names[names.index(stop.file) + 1 :]
             self.report.not_tried = [name for name in later if name not in known]
         self.report.waiting = list(self._waiting.values())
 
-    def _file(self, delivery: Delivery) -> None:
+    def _file(self, delivery: Delivery) -> Iterator[None]:
         name = delivery.identity
         found = new_ranges(delivery, self._state.taken(self.report.source, name), self._piece)
         before, done = len(self._group), 0
@@ -178,74 +180,16 @@ class _SourceRun:
                 if isinstance(part, Waiting):
                     self._waiting[name] = part
                     continue
-                parsed = self._parsed(part)
+                parsed = parse_range(part, self._contract)
             except (SourceRefusedError, EnvironmentFailureError) as error:
                 self.report.refused.append(error)
                 return
-            self._add(part, parsed)
+            entries = self.report.entries
+            self._group.add(part, parsed)
             self._progress(0 if delivery.compression else len(part.data), name)
             done += len(part.data)
+            if self.report.entries != entries:
+                yield
         if not done and len(self._group) == before and name not in self.report.taken:
             self.report.already.append(name)
         self._progress(max(delivery.size - (0 if delivery.compression else done), 0), name)
-
-    def _parsed(self, part: Range) -> Parsed | None:
-        """Parse CSV, whose file may be refused for its header; JSONL can wait for others."""
-        if self._contract.format == "jsonl":
-            return None
-        try:
-            [parsed] = parse_landed([(part.item, part.data)], self._contract)
-        except SourceRefusedError as error:
-            raise _named(error, part.item.file) from error
-        return parsed
-
-    def _parts(self) -> list[Part]:
-        """Return the group, all of it parsed: small ranges at once, which costs far less."""
-        new = [(part.item, part.data) for part, parsed in self._group if parsed is None]
-        fresh = iter(parse_landed(new, self._contract))
-        return [
-            Part(part, next(fresh) if parsed is None else parsed) for part, parsed in self._group
-        ]
-
-    def _add(self, part: Range, parsed: Parsed | None) -> None:
-        """Put a range into the group; commit the group when it is full."""
-        size = len(part.data)
-        alone = part.alone or self._contract.mode == "snapshot"
-        if alone or self._bytes + size > self._piece or len(self._group) >= _MOST_INPUTS:
-            self._commit()
-        self._group.append((part, parsed))
-        self._bytes += size
-        if alone or self._bytes >= self._piece:
-            self._commit()
-
-    def _commit(self) -> None:
-        if not self._group:
-            return
-        parts = self._parts()
-        try:
-            self._record(parts)
-        except SourceRefusedError:
-            # Each by itself, so that only the file that is to blame is refused.
-            for part in parts:
-                try:
-                    self._record([part])
-                except SourceRefusedError as error:
-                    name = part.range.item.file
-                    self._group = []
-                    raise _StoppedError(name, _named(error, name)) from error
-                del self._group[0]
-        except ContractError as error:
-            name = parts[0].range.item.file
-            self._group = []
-            raise _StoppedError(name, error) from error
-        self._group, self._bytes = [], 0
-
-    def _record(self, group: Sequence[Part]) -> None:
-        entries = self._committer.commit(self._contract, group)
-        self.report.add(entries)
-
-
-def _named(error: SourceRefusedError, name: str) -> SourceRefusedError:
-    """Say of which file it is."""
-    where = error.where if name in error.where else f"{name}, {error.where}".rstrip(", ")
-    return SourceRefusedError(error.what, where, error.fix)

@@ -14,6 +14,8 @@ from meterhouse.intake.contract import Contract
 from meterhouse.intake.lines import split, tree_root
 from meterhouse.intake.parse import Parsed, Text, parse_all
 from meterhouse.log.entry import Entry, Input
+from meterhouse.log.packs import Packs
+from meterhouse.log.segments import SPAN, Span
 from meterhouse.ports import Blobs
 
 __all__ = [
@@ -125,10 +127,12 @@ class Decoded:
 class Landing:
     """Puts objects into the landing zone and reads ranges of entries back.
 
+    An object lies in a file of its own, and later in a pack; where makes no difference.
     Ranges of one compressed object that are read in order are decoded once.
     """
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, span: Span = SPAN) -> None:
+        self.packs = Packs(blobs, span)
         self._blobs = blobs
         self._landed = ""
         self._open: tuple[tuple[str, int], int, Decoded] | None = None
@@ -143,10 +147,33 @@ class Landing:
         path = landing_path(source, name)
         if path == self._landed:
             return name
-        if not self._blobs.put_if_absent(path, data) and self._blobs.read(path) != data:
-            raise DamageError("landed object does not hold what its name says", path, _RESTORE)
+        while not self._blobs.put_if_absent(path, data):
+            try:
+                there = self._blobs.read(path)
+            except FileNotFoundError:
+                continue  # it was packed just now
+            if there != data:
+                raise DamageError("landed object does not hold what its name says", path, _RESTORE)
+            break
         self._landed = path
         return name
+
+    def read(self, entry: Entry, lo: int = 0, hi: int | None = None) -> bytes:
+        """Return bytes [lo, hi) of the landed object of ``entry``, as stored.
+
+        Raises:
+            FileNotFoundError: It is neither in a file of its own nor in a pack.
+            DamageError: The pack that holds it is damaged.
+        """
+        data = self.packs.known(entry.position, entry.object)
+        if data is None:
+            try:
+                return self._blobs.read(landing_path(entry.source, entry.object), lo, hi)
+            except FileNotFoundError:
+                data = self.packs.find(entry.position, entry.object)
+                if data is None:
+                    raise
+        return data[lo:hi]
 
     def ranges(self, entry: Entry, *, check: bool = True) -> Iterator[tuple[Input, bytes]]:
         """Yield each input of ``entry`` with its decoded bytes, in order.
@@ -161,7 +188,7 @@ class Landing:
         path = landing_path(entry.source, entry.object)
         for item in entry.inputs:
             try:
-                data = self._bytes(path, item)
+                data = self._bytes(entry, item)
             except FileNotFoundError as error:
                 raise DamageError(
                     f"landed object of log entry {entry.position} is missing", path, _RESTORE
@@ -183,25 +210,25 @@ class Landing:
                 )
             yield item, data
 
-    def _bytes(self, path: str, item: Input) -> bytes:
+    def _bytes(self, entry: Entry, item: Input) -> bytes:
         if not item.compression:
-            return self._blobs.read(path, item.offset, item.offset + item.size)
-        key = (path, item.offset)
+            return self.read(entry, item.offset, item.offset + item.size)
+        key = (entry.object, item.offset)
         if self._open is None or self._open[0] != key or self._open[1] > item.lo:
-            self._open = (key, 0, Decoded(self._window(path, item), item.compression))
+            self._open = (key, 0, Decoded(self._window(entry, item), item.compression))
         _, position, stream = self._open
         stream.skip(item.lo - position)
         data = stream.read(item.hi - item.lo)
         self._open = (key, item.hi, stream)
         return data
 
-    def _window(self, path: str, item: Input) -> Callable[[int], bytes]:
+    def _window(self, entry: Entry, item: Input) -> Callable[[int], bytes]:
         at, end = item.offset, item.offset + item.size
 
         def read(size: int) -> bytes:
             nonlocal at
             upto = min(at + size, end)
-            data = self._blobs.read(path, at, upto) if upto > at else b""
+            data = self.read(entry, at, upto) if upto > at else b""
             at += len(data)
             return data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -15,10 +15,26 @@ from meterhouse.log.entry import Input
 from meterhouse.log.landing import BrokenStreamError, Decoded
 from meterhouse.log.state import Taken
 
-__all__ = ["Delivery", "Place", "Range", "Reading", "Waiting", "new_ranges", "place"]
+__all__ = [
+    "Cut",
+    "Delivery",
+    "PieceBytes",
+    "Place",
+    "Range",
+    "Reading",
+    "Waiting",
+    "broken_stream",
+    "bytes_now",
+    "header_of",
+    "new_ranges",
+    "place",
+]
 
 _EVERYTHING = 1 << 62
 _HEADER_WINDOW = 1 << 14
+
+PieceBytes: TypeAlias = int | Callable[[], int]
+"""About how many bytes a range or an entry has; as said each time one is begun."""
 
 Place: TypeAlias = tuple[int, int, str]
 """lo, hi and root of a range: what a file's next range must follow."""
@@ -29,6 +45,10 @@ class Reading(Protocol):
 
     def read(self, size: int = -1) -> bytes:
         """Return up to ``size`` further bytes (all when negative), b"" at the end."""
+        ...
+
+    def seek(self, offset: int, /) -> object:
+        """Go on reading at stored byte ``offset``."""
         ...
 
     def changed(self) -> bool:
@@ -96,13 +116,18 @@ class Waiting:
     """Bytes."""
 
 
+def bytes_now(size: PieceBytes) -> int:
+    """Return how large a piece that is begun now may be."""
+    return size if isinstance(size, int) else size()
+
+
 def place(taken: Sequence[Taken]) -> Place | None:
     """Return the place of the last taken range, None when there is none."""
     return (taken[-1].lo, taken[-1].hi, taken[-1].root) if taken else None
 
 
 def new_ranges(
-    delivery: Delivery, taken: Sequence[Taken], piece_bytes: int
+    delivery: Delivery, taken: Sequence[Taken], piece_bytes: PieceBytes
 ) -> Iterator[Range | Waiting]:
     """Yield what is new in ``delivery``; nothing when all of it was taken before.
 
@@ -117,24 +142,29 @@ def new_ranges(
     """
     try:
         if delivery.contract.mode == "append":
-            yield from _Cut(delivery, piece_bytes).continued(taken)
+            yield from Cut(delivery, piece_bytes).continued(taken)
         else:
             yield from _delivered(delivery, taken, piece_bytes)
     except BrokenStreamError as error:
-        raise SourceRefusedError(
-            f'file "{delivery.identity}" is not a whole .{delivery.compression} file: {error}',
-            delivery.identity,
-            "deliver it again, whole; nothing new of it was taken",
-        ) from error
+        raise broken_stream(delivery, error) from error
+
+
+def broken_stream(delivery: Delivery, error: BrokenStreamError) -> SourceRefusedError:
+    """Return why a compressed delivery is refused."""
+    return SourceRefusedError(
+        f'file "{delivery.identity}" is not a whole .{delivery.compression} file: {error}',
+        delivery.identity,
+        "deliver it again, whole; nothing new of it was taken",
+    )
 
 
 def _delivered(
-    delivery: Delivery, taken: Sequence[Taken], piece_bytes: int
+    delivery: Delivery, taken: Sequence[Taken], piece_bytes: PieceBytes
 ) -> Iterator[Range | Waiting]:
     last: list[Taken] = []
     for item in taken:
         last = [item] if item.lo == 0 else [*last, item]
-    cut = _Cut(delivery, _EVERYTHING if delivery.contract.mode == "snapshot" else piece_bytes)
+    cut = Cut(delivery, _EVERYTHING if delivery.contract.mode == "snapshot" else piece_bytes)
     if last:
         with delivery.open() as reading:
             stream = cut.stream(reading)
@@ -148,18 +178,29 @@ def _delivered(
     yield from cut.continued((), after=place(taken))
 
 
-class _Cut:
+class Cut:
     """Cuts one delivery at the ends of records."""
 
-    def __init__(self, delivery: Delivery, piece_bytes: int) -> None:
+    def __init__(
+        self, delivery: Delivery, piece_bytes: PieceBytes, *, tail: bool = True, header: str = ""
+    ) -> None:
+        """Cut ``delivery``.
+
+        Args:
+            delivery: The file.
+            piece_bytes: About how many bytes a range has.
+            tail: Take a last record that has no line end, when it is whole.
+            header: CSV: the file's first record, when cutting does not begin there.
+        """
         self._delivery = delivery
-        self._piece = piece_bytes
+        self._tail = tail
+        self._piece_bytes = piece_bytes
         self._csv = delivery.contract.format == "csv"
         self._append = delivery.contract.mode == "append"
         self._complete = not self._append or bool(delivery.compression)
         """True when the end of the file is the end of what there will be."""
         self._packed = b""
-        self._header = ""
+        self._header = header
 
     def stream(self, reading: Reading) -> Decoded:
         """Return the decoded bytes of the open delivery."""
@@ -174,7 +215,7 @@ class _Cut:
         """Read on over a range that was taken; return whether it is still the same."""
         data = stream.read(taken.hi - taken.lo)
         if taken.lo == 0 and self._csv:
-            self._header = _header(data)
+            self._header = header_of(data)
         return len(data) == taken.hi - taken.lo and tree_root(data, split(data)) == taken.root
 
     def continued(
@@ -185,19 +226,21 @@ class _Cut:
             stream = self.stream(reading)
             for item in taken:
                 if not self.matches(stream, item):
-                    raise self._changed(item)
-            yield from self._ranges(reading, stream, taken, after or place(taken))
+                    raise self.changed(item)
+            yield from self.ranges(reading, stream, taken, after or place(taken))
 
-    def _ranges(
+    def ranges(
         self, reading: Reading, stream: Decoded, taken: Sequence[Taken], after: Place | None
     ) -> Iterator[Range | Waiting]:
+        """Yield ranges of what ``stream`` still holds; it stands at the end of ``taken``."""
         lo = taken[-1].hi if taken else 0
         line = taken[-1].lines_end + 1 if taken else 1
         joined = bool(taken) and not taken[-1].ends_newline
         rest, ended, first = b"", False, True
         while not ended:
             # One byte more than asked for tells whether the file goes on.
-            size = (self._piece - len(rest) if len(rest) < self._piece else self._piece) + 1
+            piece = bytes_now(self._piece_bytes)
+            size = (piece - len(rest) if len(rest) < piece else piece) + 1
             fresh = stream.read(size)
             rest, ended = rest + fresh, len(fresh) < size
             self._steady(reading, ended=ended)
@@ -231,7 +274,7 @@ class _Cut:
 
     def _input(self, data: bytes, lo: int, line: int, *, joined: bool, last: bool) -> Input:
         if lo == 0 and self._csv:
-            self._header = _header(data)
+            self._header = header_of(data)
         offsets = split(data)
         return Input(
             file=self._delivery.identity,
@@ -254,6 +297,10 @@ class _Cut:
         """Return where the last whole record of ``data`` ends; what is before ``skip`` is none."""
         if ended and self._complete:
             return len(data)
+        if ended and not self._tail:
+            if self._csv:
+                return skip + complete_prefix(data[skip:], "csv")
+            return max(data.rfind(b"\n", skip) + 1, skip)
         if not self._csv:
             if ended:
                 return skip + complete_prefix(data[skip:], "jsonl")
@@ -269,7 +316,7 @@ class _Cut:
         newline = data.find(b"\n")
         tail = data if newline < 0 else data[:newline]
         if tail.strip(b"\r" if self._csv else b" \t\r") or (newline < 0 and not ended):
-            raise self._changed(taken)
+            raise self.changed(taken)
         return newline + 1 if newline >= 0 else len(data)
 
     def _steady(self, reading: Reading, *, ended: bool) -> None:
@@ -286,7 +333,8 @@ class _Cut:
             "run the same command again when the delivery is complete",
         )
 
-    def _changed(self, taken: Taken) -> SourceRefusedError:
+    def changed(self, taken: Taken) -> SourceRefusedError:
+        """Return why the file is refused: it no longer holds ``taken``."""
         name = self._delivery.identity
         return SourceRefusedError(
             f'file "{name}" changed in what was already taken',
@@ -296,7 +344,7 @@ class _Cut:
         )
 
 
-def _header(data: bytes) -> str:
+def header_of(data: bytes) -> str:
     """Return the text of the first CSV record of a file, empty when it has none."""
     window = _HEADER_WINDOW
     while True:

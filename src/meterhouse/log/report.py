@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import MeterhouseError, error_from
 from meterhouse.log.entry import Entry
 from meterhouse.log.ranges import Waiting
 from meterhouse.ports import Stamp
@@ -52,11 +53,24 @@ class SourceReport:
                 self.counts[name] = self.counts.get(name, 0) + count
             for column, currencies in entry.money.items():
                 for currency, terms in currencies.items():
-                    sums = self.money.setdefault(column, {}).setdefault(currency, {})
                     for term, amount in terms.items():
-                        sums[term] = _EXACT.add(
-                            sums.get(term, decimal.Decimal(0)), decimal.Decimal(amount)
-                        )
+                        self._add_money(column, currency, term, decimal.Decimal(amount))
+
+    def after(self, earlier: SourceReport) -> None:
+        """Count what ``earlier`` did with the same files too; what it left is as it is now."""
+        self.taken = [*earlier.taken, *(name for name in self.taken if name not in earlier.taken)]
+        self.already = [name for name in self.already if name not in earlier.taken]
+        self.entries += earlier.entries
+        for name, count in earlier.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        for column, currencies in earlier.money.items():
+            for currency, terms in currencies.items():
+                for term, amount in terms.items():
+                    self._add_money(column, currency, term, amount)
+
+    def _add_money(self, column: str, currency: str, term: str, amount: decimal.Decimal) -> None:
+        sums = self.money.setdefault(column, {}).setdefault(currency, {})
+        sums[term] = _EXACT.add(sums.get(term, decimal.Decimal(0)), amount)
 
 
 @dataclass
@@ -89,3 +103,64 @@ class IngestReport:
     def already(self) -> int:
         """How many files held nothing new."""
         return sum(len(report.already) for report in self.sources.values())
+
+    def after(self, earlier: IngestReport | None) -> IngestReport:
+        """Return this report with what ``earlier`` did with the same files counted too."""
+        for name, source in (earlier.sources if earlier is not None else {}).items():
+            self.sources.setdefault(name, SourceReport(name)).after(source)
+        return self
+
+    def body(self) -> dict[str, Any]:
+        """Return the report as JSON has it, for another process; see ``from_body``."""
+        return {
+            "sources": [_source_body(source) for source in self.sources.values()],
+            "stamp": asdict(self.stamp),
+            "unrecognised": self.unrecognised,
+            "problems": [error.body() for error in self.problems],
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> IngestReport:
+        """Return the report that ``body`` was made of."""
+        sources = [_source_report(source) for source in body["sources"]]
+        return cls(
+            {source.source: source for source in sources},
+            Stamp(**body["stamp"]),
+            list(body["unrecognised"]),
+            [error_from(error) for error in body["problems"]],
+        )
+
+
+def _source_body(report: SourceReport) -> dict[str, Any]:
+    body = {field.name: getattr(report, field.name) for field in fields(report)}
+    return {
+        **body,
+        "refused": [error.body() for error in report.refused],
+        "stopped": report.stopped.body() if report.stopped is not None else None,
+        "waiting": [asdict(waiting) for waiting in report.waiting],
+        "money": {
+            column: {
+                currency: {term: str(amount) for term, amount in terms.items()}
+                for currency, terms in currencies.items()
+            }
+            for column, currencies in report.money.items()
+        },
+    }
+
+
+def _source_report(body: Mapping[str, Any]) -> SourceReport:
+    return SourceReport(
+        **{
+            **body,
+            "refused": [error_from(error) for error in body["refused"]],
+            "stopped": error_from(body["stopped"]) if body["stopped"] else None,
+            "waiting": [Waiting(**waiting) for waiting in body["waiting"]],
+            "money": {
+                column: {
+                    currency: {term: decimal.Decimal(amount) for term, amount in terms.items()}
+                    for currency, terms in currencies.items()
+                }
+                for column, currencies in body["money"].items()
+            },
+        }
+    )

@@ -10,121 +10,49 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from meterhouse.errors import DamageError, EnvironmentFailureError
+from meterhouse.log.state_rows import (
+    COUNTS,
+    VERSION,
+    Change,
+    Counted,
+    JudgedFile,
+    Pinned,
+    Run,
+    RunGone,
+    Taken,
+    Totals,
+    names_of,
+    odd_values,
+    prepare,
+    taken_of_row,
+    taken_sql,
+    write,
+)
 from meterhouse.ports import Stamp
 
-__all__ = ["Change", "JudgedFile", "Pinned", "Run", "RunGone", "State", "Taken"]
+__all__ = [
+    "Change",
+    "Counted",
+    "JudgedFile",
+    "Pinned",
+    "Run",
+    "RunGone",
+    "State",
+    "Taken",
+    "Totals",
+]
 
-_VERSION = 1
 _BUSY_S = 60
 _NOTHING = Stamp("", 0, 0, "")
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What SQLite raises; text that is not UTF-8 comes as either, depending on where it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One range of one file that the log holds."""
-
-    source: str
-    file: str
-    lo: int
-    hi: int
-    """Range of the decoded file, in bytes."""
-    lines_end: int
-    """Number of the last physical line that begins before ``hi``; 0 for an empty range."""
-    root: str
-    """Hash-tree root over the range's decoded bytes."""
-    whole: bool
-    """True when the range completes a delivery that is taken whole (upsert, snapshot)."""
-    position: int
-    """The log entry."""
-    ends_newline: bool
-    """False when the last line was taken before its newline was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """A contract text in force from ``position`` on."""
-
-    source: str
-    sha256: str
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedFile:
-    """The judged rows of one entry: ``judged/<source>/<position>.parquet``."""
-
-    position: int
-    source: str
-    rows: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A sorted run of the deduplication index: ``index/<source>/<which>/<name>``."""
-
-    source: str
-    which: str
-    """"keys" or "held"."""
-    name: str
-    tier: int
-    rows: int
-    sha256: str
-    position: int
-    """Last entry whose ids it may hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunGone:
-    """A run that was merged into another; its file is deleted after the commit."""
-
-    source: str
-    which: str
-    name: str
-
-
-Change: TypeAlias = Taken | Pinned | JudgedFile | Run | RunGone
-
-_TABLES: dict[type[Any], str] = {
-    Taken: "inputs",
-    Pinned: "contracts",
-    JudgedFile: "judged",
-    Run: "runs",
-}
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS cover (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    project TEXT NOT NULL, fork INTEGER NOT NULL, position INTEGER NOT NULL, head TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS inputs (
-    source TEXT NOT NULL, file TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL,
-    lines_end INTEGER NOT NULL, root TEXT NOT NULL, whole INTEGER NOT NULL,
-    position INTEGER NOT NULL, ends_newline INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS inputs_by_file ON inputs (source, file, position, lo);
-CREATE INDEX IF NOT EXISTS inputs_by_root ON inputs (source, root);
-CREATE TABLE IF NOT EXISTS contracts (
-    source TEXT NOT NULL, sha256 TEXT NOT NULL, position INTEGER PRIMARY KEY
-);
-CREATE TABLE IF NOT EXISTS judged (
-    position INTEGER PRIMARY KEY, source TEXT NOT NULL, rows INTEGER NOT NULL,
-    size INTEGER NOT NULL, sha256 TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS runs (
-    source TEXT NOT NULL, which TEXT NOT NULL, name TEXT NOT NULL, tier INTEGER NOT NULL,
-    rows INTEGER NOT NULL, sha256 TEXT NOT NULL, position INTEGER NOT NULL,
-    PRIMARY KEY (source, which, name)
-);
-"""
+_PINNED = f"SELECT {names_of(Pinned)} FROM contracts"
+_JUDGED = f"SELECT {names_of(JudgedFile)} FROM judged"
 
 
 class State:
@@ -159,17 +87,21 @@ class State:
             db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
             try:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version > _VERSION:
+                if version > VERSION:
                     raise DamageError(
                         f"the state view has format {version}, newer than this program knows",
                         str(path),
                         "install a newer meterhouse; nothing was changed",
                     )
-                if version < _VERSION and not create:
-                    raise DamageError("the state view is empty", str(path), _REBUILD)
-                if version < _VERSION:
+                if version < VERSION and not create:
+                    what = "is empty" if not version else f"has the older format {version}"
+                    fix = _REBUILD if not version else "bring it up to date: meterhouse batch"
+                    raise DamageError(f"the state view {what}", str(path), fix)
+                if create:
+                    # Every time: a disk that refuses it once does so without an error.
                     db.execute("PRAGMA journal_mode = WAL")
-                    db.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
+                if version < VERSION:
+                    prepare(db)
                 db.execute("PRAGMA synchronous = FULL")
                 return cls(path, db)
             except BaseException:
@@ -195,7 +127,7 @@ class State:
                 self._runs = [
                     Run(*row)
                     for row in self._db.execute(
-                        f"SELECT {_names(Run)} FROM runs "
+                        f"SELECT {names_of(Run)} FROM runs "
                         "ORDER BY source, which, position, tier DESC, name"
                     )
                 ]
@@ -214,7 +146,8 @@ class State:
             self._staged.append(change)
             if isinstance(change, Taken):
                 self._by_file[change.source, change.file].append(change)
-                self._by_root[change.source, change.root].append(change)
+                if change.versioned:
+                    self._by_root[change.source, change.root].append(change)
             elif isinstance(change, Pinned):
                 self._pinned[change.source] = change
 
@@ -236,7 +169,7 @@ class State:
                     self._db.execute("ROLLBACK")
                     return False
                 changes = [*self._staged, *(flush() if flush is not None else ())]
-                self._write(changes)
+                write(self._db, changes)
                 self._db.execute(
                     "INSERT OR REPLACE INTO cover VALUES (1, ?, ?, ?, ?)", astuple(stamp)
                 )
@@ -270,12 +203,29 @@ class State:
 
     def taken(self, source: str, file: str) -> list[Taken]:
         """Return the ranges of ``file`` that the log holds, in the order of the log."""
-        rows = self._rows(Taken, "source = ? AND file = ?", (source, file), order="position, lo")
+        rows = self._taken(_OF_FILE, (source, file), _IN_ORDER)
         return [*rows, *self._by_file.get((source, file), ())]
 
+    def first_taken(self, source: str, file: str) -> Taken | None:
+        """Return the first of ``taken``, at the price of one look-up; None when there is none."""
+        rows = self._taken(_OF_FILE, (source, file), f"{_IN_ORDER} LIMIT 1")
+        return next(iter([*rows, *self._by_file.get((source, file), ())]), None)
+
+    def last_taken(self, source: str, file: str) -> Taken | None:
+        """Return the last of ``taken``, at the price of one look-up; None when there is none."""
+        if staged := self._by_file.get((source, file)):
+            return staged[-1]
+        order = "inputs.position DESC, number DESC LIMIT 1"
+        rows = self._taken(_OF_FILE, (source, file), order)
+        return rows[0] if rows else None
+
     def root_taken(self, source: str, root: str) -> list[Taken]:
-        """Return the ranges of any file of ``source`` whose bytes have this ``root``."""
-        rows = self._rows(Taken, "source = ? AND root = ?", (source, root), order="position, lo")
+        """Return the ranges of any file of ``source`` whose bytes have this ``root``.
+
+        Of versioned sources only: elsewhere bytes that come again are told by their keys.
+        """
+        clause = "root = ? AND flags & 4 AND files.source = ?"
+        rows = self._taken(clause, (bytes.fromhex(root), source), _IN_ORDER)
         return [*rows, *self._by_root.get((source, root), ())]
 
     def root_seen(self, source: str, root: str) -> bool:
@@ -287,32 +237,155 @@ class State:
         pinned = self.pinned(source)
         return pinned.sha256 if pinned is not None else None
 
-    def pinned(self, source: str, sha256: str | None = None) -> Pinned | None:
-        """Return the latest pinned text of ``source``; of those with ``sha256`` when given."""
-        staged = [change for change in self._staged if isinstance(change, Pinned)]
+    def pinned(
+        self, source: str, sha256: str | None = None, *, upto: int = 1 << 62
+    ) -> Pinned | None:
+        """Return the latest pinned text of ``source``; of those with ``sha256`` when given.
+
+        ``upto`` leaves out what entries after it pinned.
+        """
+        staged = [
+            change
+            for change in self._staged
+            if isinstance(change, Pinned) and change.position <= upto
+        ]
         for change in reversed(staged):
             if change.source == source and sha256 in (None, change.sha256):
                 return change
         clause, values = "source = ?", [source]
         if sha256 is not None:
             clause, values = f"{clause} AND sha256 = ?", [source, sha256]
-        rows = self._rows(Pinned, clause, values, order="position DESC LIMIT 1")
-        return rows[0] if rows else None
+        rows = self._select(
+            f"{_PINNED} WHERE {clause} AND position <= ? ORDER BY position DESC LIMIT 1",
+            (*values, min(self._base.position, upto)),
+        )
+        return Pinned(*rows[0]) if rows else None
 
     def judged_files(
         self, source: str | None = None, after: int = 0, upto: int | None = None
     ) -> list[JudgedFile]:
-        """Return the judged files of entries in (after, upto], by position."""
+        """Return the judged files that hold rows of entries in (after, upto], by position.
+
+        A joined file may hold rows of entries before and after these, too.
+        """
         last = upto if upto is not None else 1 << 62
-        rows = self._rows(
-            JudgedFile, "position > ? AND position <= ?", (after, last), order="position"
-        )
-        staged = [
-            change
-            for change in self._staged
-            if isinstance(change, JudgedFile) and after < change.position <= last
+        found = [
+            JudgedFile(*row)
+            for row in self._select(
+                f"{_JUDGED} WHERE position > ? AND position <= ? "
+                "AND CASE first WHEN 0 THEN position ELSE first END <= ? ORDER BY position",
+                (after, self._base.position, last),
+            )
         ]
-        return [file for file in (*rows, *staged) if source in (None, file.source)]
+        found += [change for change in self._staged if isinstance(change, JudgedFile)]
+        return [
+            file
+            for file in found
+            if after < file.position and file.begins <= last and source in (None, file.source)
+        ]
+
+    def judged_file(self, source: str, position: int) -> JudgedFile | None:
+        """Return the file that holds the judged rows of entry ``position`` of ``source``."""
+        for change in reversed(self._staged):
+            if isinstance(change, JudgedFile) and change.position == position:
+                return change
+        rows = self._select(
+            f"{_JUDGED} WHERE position >= ? AND source = ? ORDER BY position LIMIT 1",
+            (position, source),
+        )
+        found = JudgedFile(*rows[0]) if rows else None
+        return found if found is not None and found.begins <= position else None
+
+    def totals(self) -> tuple[list[Totals], int]:
+        """Return what the committed entries add up to, by source; and from which entry on.
+
+        Entries up to that one came before anything was counted here.
+        """
+        files = dict(self._select("SELECT source, count(*) FROM files GROUP BY source", ()))
+        found = [
+            Totals(
+                source,
+                files.get(source, 0),
+                entries,
+                dict(zip(COUNTS, rest, strict=False)),
+                *rest[-2:],
+            )
+            for source, entries, *rest in self._select("SELECT * FROM totals ORDER BY source", ())
+        ]
+        return found, self.mark("counted")
+
+    def mark(self, name: str) -> int:
+        """Return the position that was noted under ``name``; 0 when none was."""
+        rows = self._select("SELECT position FROM marks WHERE name = ?", (name,))
+        return int(rows[0][0]) if rows else 0
+
+    def note(self, name: str, position: int) -> None:
+        """Remember ``position`` as the ``mark`` of that name."""
+        sql = "INSERT OR REPLACE INTO marks VALUES (?, ?)"
+        self._alone(lambda: bool(self._db.execute(sql, (name, position))))
+
+    def join(self, files: Sequence[JudgedFile], upto: int, published: int) -> bool:
+        """List joined ``files`` in place of the files of single entries whose rows they hold.
+
+        False, with nothing changed, when those are not all listed any more. The files of
+        single entries are ``replaced`` then, and stay for readers that have their names.
+
+        Args:
+            files: Of entries that the committed rows cover.
+            upto: No entry up to here needs to be looked at again.
+            published: Position of the publication that readers may be at.
+        """
+        return self._alone(lambda: self._joined(files, upto, published))
+
+    def _joined(self, files: Sequence[JudgedFile], upto: int, published: int) -> bool:
+        for file in files:
+            rows = self._db.execute(
+                f"{_JUDGED} WHERE position BETWEEN ? AND ? AND source = ?",
+                (file.first, file.position, file.source),
+            ).fetchall()
+            singles = [JudgedFile(*row) for row in rows]
+            if (
+                not singles
+                or any(one.first for one in singles)
+                or singles[-1].position != file.position
+                or sum(one.rows for one in singles) != file.rows
+            ):
+                return False
+            self._db.executemany(
+                "INSERT OR REPLACE INTO replaced VALUES (?, ?, ?)",
+                [(one.position, one.source, published) for one in singles],
+            )
+            self._db.executemany(
+                "DELETE FROM judged WHERE position = ?", [(one.position,) for one in singles]
+            )
+            write(self._db, [file])
+        self._db.execute("INSERT OR REPLACE INTO marks VALUES ('joined', ?)", (upto,))
+        return True
+
+    def replaced(self, published: int, most: int) -> list[JudgedFile]:
+        """Return some files of single entries that were joined before this publication.
+
+        Nobody has their names any more, unless who looked before two publications.
+        """
+        rows = self._select(
+            "SELECT position, source FROM replaced AS old WHERE published < ? AND EXISTS ("
+            "SELECT 1 FROM judged WHERE judged.position >= old.position "
+            "AND judged.source = old.source AND first BETWEEN 1 AND old.position) "
+            "ORDER BY position LIMIT ?",
+            (published, most),
+        )
+        return [JudgedFile(position, source, 0, 0, "") for position, source in rows]
+
+    def forget_replaced(self, positions: Sequence[int]) -> None:
+        """Forget files of ``replaced`` that were deleted."""
+        self._alone(
+            lambda: bool(
+                self._db.executemany(
+                    "DELETE FROM replaced WHERE position = ?",
+                    [(position,) for position in positions],
+                )
+            )
+        )
 
     def runs(self, source: str, which: str) -> list[Run]:
         """Return the committed runs that make up one index, oldest first."""
@@ -322,26 +395,30 @@ class State:
         """Return the committed runs of every index."""
         return list(self._runs)
 
+    def pinned_at(self, source: str) -> list[int]:
+        """Return from which entries on another contract text was in force, in order."""
+        rows = self._select(
+            f"{_PINNED} WHERE source = ? AND position <= ? ORDER BY position",
+            (source, self._base.position),
+        )
+        return [Pinned(*row).position for row in rows]
+
     def sources(self) -> list[str]:
         """Return the sources that ever had a contract in the log, sorted."""
-        committed = self._rows(Pinned, "TRUE", (), order="position")
-        return sorted({pinned.source for pinned in committed} | set(self._pinned))
+        rows = self._select(f"{_PINNED} WHERE position <= ?", (self._base.position,))
+        return sorted({row[0] for row in rows} | set(self._pinned))
 
     def inputs(self, after: int = 0) -> list[Taken]:
         """Return the committed ranges of entries after ``after``, in the order of the log."""
-        return self._rows(Taken, "position > ?", (after,), order="position, rowid")
+        return self._taken("inputs.position > ?", (after,), _IN_ORDER)
 
     def check(self) -> list[str]:
-        """Return what is wrong with the file: SQLite's findings, and values of other types."""
+        """Return what is wrong with the file: SQLite's findings, and values that none wrote."""
         try:
             found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-            problems = [] if found == ["ok"] else found
-            for kind, table in _TABLES.items():
-                for row in self._db.execute(f"SELECT {_names(kind)} FROM {table}"):
-                    problems += _odd_types(kind, table, row)
+            return ([] if found == ["ok"] else found) + odd_values(self._db)
         except _UNREADABLE as error:
             return [str(error)]
-        return problems
 
     def _committed(self) -> Stamp:
         try:
@@ -350,55 +427,35 @@ class State:
             raise _failure(error, self.path) from error
         return Stamp(*row) if row is not None else _NOTHING
 
-    def _write(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            if isinstance(change, RunGone):
-                self._db.execute(
-                    "DELETE FROM runs WHERE source = ? AND which = ? AND name = ?",
-                    astuple(change),
-                )
-                continue
-            marks = ", ".join("?" * len(fields(change)))
-            self._db.execute(
-                f"INSERT OR REPLACE INTO {_TABLES[type(change)]} VALUES ({marks})",
-                astuple(change),
-            )
-
-    def _rows(
-        self, kind: type[Any], clause: str, values: Sequence[object], *, order: str
-    ) -> list[Any]:
-        sql = (
-            f"SELECT {_names(kind)} FROM {_TABLES[kind]} "
-            f"WHERE ({clause}) AND position <= ? ORDER BY {order}"
-        )
+    def _alone(self, action: Callable[[], bool]) -> bool:
+        """Run ``action`` in a transaction; undo it when it returns False."""
         try:
-            found = [kind(*row) for row in self._db.execute(sql, (*values, self._base.position))]
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                done = action()
+                self._db.execute("COMMIT" if done else "ROLLBACK")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
         except _UNREADABLE as error:
             raise _failure(error, self.path) from error
-        if kind is Taken:
-            return [_with_flags(taken) for taken in found]
-        return found
+        return done
+
+    def _select(self, sql: str, values: Sequence[object]) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except _UNREADABLE as error:
+            raise _failure(error, self.path) from error
+
+    def _taken(self, clause: str, values: Sequence[object], order: str) -> list[Taken]:
+        rows = self._select(taken_sql(clause, order), (*values, self._base.position))
+        return [taken_of_row(row) for row in rows]
 
 
 _REBUILD = "make it anew from the log: meterhouse rebuild"
-
-
-def _names(kind: type[Any]) -> str:
-    return ", ".join(field.name for field in fields(kind))
-
-
-def _odd_types(kind: type[Any], table: str, row: Sequence[object]) -> list[str]:
-    """SQLite keeps any type in any column: a damaged page may give another one."""
-    return [
-        f"column {field.name} of {table} holds {type(value).__name__}"
-        for field, value in zip(fields(kind), row, strict=True)
-        if not isinstance(value, str if field.type == "str" else int)
-    ]
-
-
-def _with_flags(taken: Taken) -> Taken:
-    """SQLite keeps booleans as 0 and 1."""
-    return replace(taken, whole=bool(taken.whole), ends_newline=bool(taken.ends_newline))
+_OF_FILE = "files.source = ? AND files.file = ?"
+_IN_ORDER = "inputs.position, number"
 
 
 def _failure(
@@ -416,6 +473,8 @@ def _failure(
         ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
     ):
         return EnvironmentFailureError(
-            f"the state view can't be used: {error}", str(path), "see to it and run this again"
+            f"the state view can't be used: {error}",
+            str(path),
+            "check the disk, its free space and permissions, then run the command again",
         )
     return DamageError(f"the state view can't be read: {error}", str(path), _REBUILD)

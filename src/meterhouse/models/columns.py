@@ -13,7 +13,7 @@ from meterhouse.errors import nearest
 from meterhouse.models.header import Header
 from meterhouse.models.lint import Refusal, line_of
 from meterhouse.models.model import RATIO_SCALE, ModelColumn
-from meterhouse.models.shape import table_name
+from meterhouse.models.origin import table_name
 
 __all__ = ["FINALIZER_COLUMNS", "check_columns", "result_columns"]
 
@@ -140,6 +140,8 @@ def _undocumented(header: Header, types: Mapping[str, str]) -> list[Refusal]:
                     f"use columns of the result: {', '.join(types)}",
                 )
             )
+    found += _keep(header, types)
+    found += _cql(header, types)
     keys = (*header.partition_key, *(item.split()[0] for item in header.clustering))
     if keys and set(keys) != set(header.grain):
         found.append(
@@ -150,6 +152,58 @@ def _undocumented(header: Header, types: Mapping[str, str]) -> list[Refusal]:
             )
         )
     return found
+
+
+def _cql(header: Header, types: Mapping[str, str]) -> list[Refusal]:
+    """Refuse keys in CQL that don't stay with a row, or periods of what is no time."""
+    found = []
+    line = header.lines.get("serving", 1)
+    for key in header.cql:
+        parts = [part.rstrip(")").split("(") for part in key.partition_key]
+        names = [part[-1] for part in parts] + [term.split()[0] for term in key.clustering]
+        if others := [name for name in names if name not in header.grain]:
+            found.append(
+                Refusal(
+                    line,
+                    f"cql table {key.table} has {', '.join(others)} in its key, which is not in "
+                    "the grain: a row would change its key with its value",
+                    f"use columns of the grain: {', '.join(header.grain)}",
+                )
+            )
+        for cut, name in (part for part in parts if len(part) == 2):
+            if types.get(name) not in ("DATE", "TIMESTAMPTZ"):
+                found.append(
+                    Refusal(
+                        line,
+                        f"cql table {key.table} cuts {name} by {cut}, but it is no time",
+                        "cut a DATE or TIMESTAMPTZ",
+                    )
+                )
+    return found
+
+
+def _keep(header: Header, types: Mapping[str, str]) -> list[Refusal]:
+    """Refuse ``serving.keep`` where the newest rows can't be told by it."""
+    if not header.keep:
+        return []
+    line = header.lines.get("serving", 1)
+    if header.keep not in header.grain or types.get(header.keep) not in ("TIMESTAMPTZ", "DATE"):
+        return [
+            Refusal(
+                line,
+                f'keep names "{header.keep}", which is no TIMESTAMPTZ or DATE of the grain',
+                "name the column of event time that is part of the key",
+            )
+        ]
+    if header.kind != "mergeable":
+        return [
+            Refusal(
+                line,
+                "keep holds the latest rows only, and rows of a view may come from older ones",
+                "keep the latest rows of a mergeable model",
+            )
+        ]
+    return []
 
 
 def check_columns(

@@ -8,22 +8,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import sqlglot
-from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from meterhouse.errors import ModelError, UsageError, nearest
 from meterhouse.models.columns import check_columns, result_columns
-from meterhouse.models.header import Header, read_header
+from meterhouse.models.derived import check_derived
+from meterhouse.models.draft import Draft, draft_of, in_order, reads_broken, tables_read
 from meterhouse.models.lint import Refusal, refusals
-from meterhouse.models.model import Model
-from meterhouse.models.shape import Shape, mergeable_shape, rows_shape, table_name
+from meterhouse.models.live import Live, live_shape
+from meterhouse.models.model import Model, ModelColumn
+from meterhouse.models.rounding import Types, rounded_sums
+from meterhouse.models.shape import Shape, mergeable_shape, rows_shape
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,21 +81,6 @@ class Models:
         return tuple(sorted(table for table in read if table not in self.by_name))
 
 
-@dataclass(slots=True)
-class Draft:
-    """A parsed file, before it is known whether what it reads exists."""
-
-    name: str
-    path: str
-    text: str
-    header: Header
-    tree: exp.Select
-    scopes: list[Scope]
-    reads: tuple[str, ...]
-    lines: dict[str, int] = field(default_factory=dict)
-    """Table read → line of its first mention."""
-
-
 def load_models(folder: Path, sources: Mapping[str, pa.Schema]) -> Models:
     """Load ``folder/{silver,gold}/*.sql`` over the bronze tables ``sources``.
 
@@ -143,107 +127,39 @@ def models_of(texts: Mapping[str, tuple[str, str]], sources: Mapping[str, pa.Sch
     problems: list[ModelError] = []
     for name, (text, path) in texts.items():
         try:
-            drafts[name] = _draft(name, text, path)
+            drafts[name] = draft_of(name, text, path)
         except ModelError as error:
             problems.append(error)
-    order, circular = _topological(drafts)
+    order, circular = in_order(drafts)
     problems += circular
     built: dict[str, Model] = {}
     known: dict[str, Sequence[str]] = {name: schema.names for name, schema in sources.items()}
+    types: dict[str, Mapping[str, str]] = {
+        name: {column.name: _type_text(column.type) for column in schema}
+        for name, schema in sources.items()
+    }
     failed = (set(texts) - set(drafts)) | (set(drafts) - set(order))
     for name in order:
         draft = drafts[name]
-        found = _missing(draft, known, failed) or _complaints(draft, built, known, set(texts))
+        found = _missing(draft, known, failed) or _complaints(
+            draft, built, known, set(texts), types
+        )
         if found:
             problems += found
             failed.add(name)
             continue
         built[name] = _model(draft, built, known)
         known[name] = tuple(column.name for column in built[name].columns)
+        types[name] = {column.name: column.type for column in built[name].columns}
     problems += _without_audited(drafts, built, known)
     return Models(built, tuple(name for name in order if name in built), tuple(problems))
 
 
-def _draft(name: str, text: str, path: str) -> Draft:
-    header = read_header(text, name, path)
-    try:
-        parsed = sqlglot.parse(header.sql, read="duckdb")
-        statements = [one for one in parsed if one and not isinstance(one, exp.Semicolon)]
-    except SqlglotError as error:
-        details = getattr(error, "errors", None) or [{}]
-        line = details[0].get("line") or 1
-        said = details[0].get("description") or str(error).splitlines()[0]
-        raise ModelError(
-            f'model "{name}" is not valid SQL: {said}', f"{path}:{line}", "see the line named"
-        ) from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
-        raise ModelError(
-            f'model "{name}" is not one SELECT', f"{path}:1", "keep one SELECT (WITH … is fine)"
-        )
-    scopes = traverse_scope(statements[0])
-    lines: dict[str, int] = {}
-    for scope in scopes:
-        for table in scope.sources.values():
-            if isinstance(table, exp.Table) and isinstance(table.this, exp.Identifier):
-                lines.setdefault(table_name(table), table.this.meta.get("line", 1))
-    return Draft(name, path, text, header, statements[0], scopes, tuple(sorted(lines)), lines)
-
-
-@lru_cache(maxsize=1024)
-def tables_read(sql: str) -> tuple[str, ...]:
-    """Return the tables that a SELECT reads ("schema.table"), CTEs left out, sorted."""
-    found = {
-        table_name(table)
-        for scope in traverse_scope(sqlglot.parse_one(sql, read="duckdb"))
-        for table in scope.sources.values()
-        if isinstance(table, exp.Table) and isinstance(table.this, exp.Identifier)
-    }
-    return tuple(sorted(found))
-
-
-def _topological(drafts: Mapping[str, Draft]) -> tuple[list[str], list[ModelError]]:
-    order: list[str] = []
-    waiting = dict(drafts)
-    while waiting:
-        ready = [
-            name
-            for name, draft in waiting.items()
-            if not any(read in waiting for read in draft.reads)
-        ]
-        if not ready:
-            break
-        order += ready
-        for name in ready:
-            del waiting[name]
-    circular = _on_a_circle(waiting)
-    problems = [
-        ModelError(
-            f'model "{name}" reads itself through {", ".join(sorted(circular - {name})) or name}',
-            draft.path,
-            "remove one of the reads",
-        )
-        if name in circular
-        else _reads_broken(draft, next(read for read in draft.reads if read in waiting))
-        for name, draft in waiting.items()
-    ]
-    return order, problems
-
-
-def _on_a_circle(waiting: Mapping[str, Draft]) -> set[str]:
-    circle = set(waiting)
-    while True:
-        read = {table for name in circle for table in waiting[name].reads}
-        if circle <= read:
-            return circle
-        circle &= read
-
-
-def _reads_broken(draft: Draft, read: str) -> ModelError:
-    return ModelError(
-        f'model "{draft.name}" reads "{read}", which is not valid',
-        f"{draft.path}:{draft.lines.get(read, 1)}",
-        f'mend "{read}" first',
-    )
+def _type_text(kind: pa.DataType) -> str:
+    """Return the type of a bronze column as models write it, as far as places matter."""
+    if hasattr(kind, "scale"):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    return "BIGINT" if str(kind) == "int64" else str(kind)
 
 
 def _missing(
@@ -253,7 +169,7 @@ def _missing(
     for read in draft.reads:
         where = f"{draft.path}:{draft.lines[read]}"
         if read in failed:
-            found.append(_reads_broken(draft, read))
+            found.append(reads_broken(draft, read))
         elif read not in known:
             hint = nearest(read, known)
             found.append(
@@ -293,7 +209,7 @@ def _without_audited(
         if not gaps:
             return found
         for name, read in gaps.items():
-            found.append(_reads_broken(drafts[name], read))
+            found.append(reads_broken(drafts[name], read))
             del built[name]
 
 
@@ -302,14 +218,18 @@ def _complaints(
     built: Mapping[str, Model],
     known: Mapping[str, Sequence[str]],
     models: Set[str],
+    types: Types,
 ) -> list[ModelError]:
     found: list[Refusal] = refusals(draft.tree)
     if not found:
         found += check_columns(draft.scopes, known, _finalized(built))
-        _, wrong = result_columns(draft.tree, draft.header)
+        columns, wrong = result_columns(draft.tree, draft.header)
         found += wrong
         found += _shape(draft, built).refusals
+        found += _live(draft, built, columns).refusals if not found else ()
         found += _version_merges(draft, built)
+        if draft.header.kind == "mergeable" and not found:
+            found += rounded_sums(draft.scopes[-1], types)
         found += _audits(draft, {*known, *models})
     return [
         ModelError(f'model "{draft.name}": {one.what}', f"{draft.path}:{one.line}", one.fix)
@@ -335,15 +255,29 @@ def _shape(draft: Draft, built: Mapping[str, Model]) -> Shape:
     if header.kind == "rows":
         shape = rows_shape(draft.scopes[-1], header.fact, _own(built))
     else:
-        shape = mergeable_shape(draft.scopes[-1], header.grain, _own(built))
+        merged = [name for name, model in built.items() if model.kind == "mergeable"]
+        shape = mergeable_shape(draft.scopes[-1], header.grain, _own(built), merged)
     fact = built.get(shape.fact)
-    if (fact is not None and fact.kind != "rows") or (shape.fact and shape.fact not in draft.reads):
+    if fact is not None and fact.kind == "mergeable" == header.kind:
+        check_derived(shape, draft.scopes[-1], fact)
+    elif (fact is not None and fact.kind != "rows") or (
+        shape.fact and shape.fact not in draft.reads
+    ):
         shape.refuse(
             draft.tree,
             f'its fact "{shape.fact}" is not a table of facts',
-            "read a bronze table or a rows model; use kind: view over anything else",
+            "read a bronze table, a rows or a mergeable model; use kind: view over anything else",
         )
     return shape
+
+
+def _live(draft: Draft, built: Mapping[str, Model], columns: Sequence[ModelColumn]) -> Live:
+    """Return how a gold model follows the log between batches."""
+    if not draft.name.startswith("gold."):
+        return Live()
+    types = {column.name: column.type for column in columns}
+    fact = _shape(draft, built).fact
+    return live_shape(draft.scopes[-1], draft.header, fact, types, built)
 
 
 def _version_merges(draft: Draft, built: Mapping[str, Model]) -> list[Refusal]:
@@ -393,6 +327,7 @@ def _model(draft: Draft, built: Mapping[str, Model], known: Mapping[str, Sequenc
     header = draft.header
     columns, _ = result_columns(draft.tree, header)
     shape = _shape(draft, built)
+    live = _live(draft, built, columns)
     digest = hashlib.sha256(draft.text.encode("utf-8"))
     for read in draft.reads:
         digest.update(f"\n{read}:{built[read].sha256 if read in built else ''}".encode())
@@ -420,4 +355,9 @@ def _model(draft: Draft, built: Mapping[str, Model], known: Mapping[str, Sequenc
         count_column=shape.count_column,
         own_columns=shape.own,
         stored_columns=tuple(one.alias_or_name for one in draft.tree.selects),
+        keep=header.keep,
+        cql=header.cql,
+        live_by=live.by,
+        live_from=live.reads,
+        text=draft.text,
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from meterhouse.errors import ModelError, nearest
-from meterhouse.models.model import Audit, Kind, Ratio
+from meterhouse.models.model import Audit, CqlKey, Kind, Ratio
 
 __all__ = ["Header", "HeaderColumn", "read_header"]
 
@@ -33,6 +33,8 @@ FIELDS: Final = (
     "serving",
     "stored",
 )
+SERVING: Final = frozenset({"partition_key", "clustering", "keep", "cql"})
+PART: Final = re.compile(r"\A[a-z_][a-z0-9_]*\Z|\A(?:day|month)\([a-z_][a-z0-9_]*\)\Z")
 EXAMPLE: Final = "begin the file with /* ---, YAML lines, --- */ (CONTRIBUTING.md has an example)"
 
 
@@ -60,6 +62,8 @@ class Header:
     audits: tuple[Audit, ...]
     partition_key: tuple[str, ...]
     clustering: tuple[str, ...]
+    keep: str
+    cql: tuple[CqlKey, ...]
     partition_by: tuple[str, ...]
     batch_only: str
     stored: bool
@@ -127,8 +131,11 @@ class _Reader:
         if kind not in ("rows", "mergeable", "view"):
             raise self._wrong("kind", "use rows, mergeable or view")
         serving = self.fields.get("serving") or {}
-        if not isinstance(serving, dict) or set(serving) - {"partition_key", "clustering"}:
-            raise self._wrong("serving", "give it partition_key: […] and clustering: […]")
+        if not isinstance(serving, dict) or set(serving) - SERVING:
+            raise self._wrong(
+                "serving",
+                "give it partition_key: […], clustering: […] and perhaps keep: COLUMN, cql: NAME",
+            )
         stored = self.fields.get("stored", True)
         if not isinstance(stored, bool):
             raise self._wrong("stored", "use true or false")
@@ -144,6 +151,8 @@ class _Reader:
             audits=self._audits(),
             partition_key=self._names("serving", serving.get("partition_key")),
             clustering=self._clustering(serving.get("clustering")),
+            keep=self._keep(serving.get("keep")),
+            cql=self._cql(serving.get("cql")),
             partition_by=self._names("partition_by", self.fields.get("partition_by")),
             batch_only=self._text("batch_only"),
             stored=stored,
@@ -195,6 +204,37 @@ class _Reader:
         ):
             raise self._wrong("serving", "give clustering a list: [usage_date DESC, service]")
         return tuple(value)
+
+    def _keep(self, value: object) -> str:
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not NAME.match(value):
+            raise self._wrong("serving", "give keep one column of event time: keep: window_start")
+        return value
+
+    def _cql(self, value: object) -> tuple[CqlKey, ...]:
+        """Read a table's name, or names with the keys that differ from the serving key."""
+        named = {value: None} if isinstance(value, str) else value or {}
+        advice = "give cql a name, or {NAME: {partition_key: […], clustering: […]}, …}"
+        if not isinstance(named, dict):
+            raise self._wrong("serving", advice)
+        found = []
+        for name, said in named.items():
+            keys = said or {}
+            if (
+                not isinstance(name, str)
+                or not NAME.match(name)
+                or not isinstance(keys, dict)
+                or set(keys) - {"partition_key", "clustering"}
+            ):
+                raise self._wrong("serving", advice)
+            parts = keys.get("partition_key") or []
+            if not isinstance(parts, list) or not all(PART.match(str(part)) for part in parts):
+                raise self._wrong("serving", "name columns, day(COLUMN) or month(COLUMN)")
+            found.append(
+                CqlKey(name, tuple(map(str, parts)), self._clustering(keys.get("clustering")))
+            )
+        return tuple(found)
 
     def _columns(self, lines: Mapping[str, int]) -> dict[str, HeaderColumn]:
         value = self.fields.get("columns")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["RATIO_SCALE", "Audit", "Kind", "Model", "ModelColumn", "Ratio"]
+__all__ = ["RATIO_SCALE", "Audit", "CqlKey", "Kind", "Model", "ModelColumn", "Ratio"]
 
 RATIO_SCALE = 6
 """Decimal places of ratios, averages and scores: DECIMAL(38,6), half-even."""
@@ -51,6 +51,17 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class CqlKey:
+    """A way to ask for a gold model's rows in CQL: a table of its own."""
+
+    table: str
+    partition_key: tuple[str, ...] = ()
+    """Columns, or the period one lies in: "month(ticket_date)". Empty: the serving key's."""
+    clustering: tuple[str, ...] = ()
+    """"usage_date DESC"; what is left of the grain follows. Empty: the serving key's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One table of silver or gold."""
 
@@ -76,7 +87,8 @@ class Model:
     partition_by: tuple[str, ...]
     """Lake: partition columns."""
     batch_only: str
-    """Why it is not live; empty when it is."""
+    """Why it is not live; empty when it is. Gold that is served follows the log unless its
+    header says this; the linter sees to it that it can."""
     stored: bool
     """False: an intermediate step that exists only while others are computed."""
     description: str
@@ -99,3 +111,22 @@ class Model:
     """rows: columns that come from the fact alone, whatever the dimensions hold."""
     stored_columns: tuple[str, ...] = ()
     """What the SQL selects, in order; ``columns`` has these and the finalized ones."""
+    keep: str = ""
+    """Column of event time by which the serving store holds the latest rows only
+    (``serving.keep_windows``); empty: it holds all."""
+    live_by: tuple[str, ...] = ()
+    """view: columns of the grain; the rows with given values of these come from the rows of
+    the mergeable tables with the same values (``live_from``), and from no others. Empty when
+    that can't be proved: then it is batch-only."""
+    live_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """view: mergeable gold table below it → its columns that ``live_by`` are, in that order."""
+    text: str = ""
+    """The file as read: what a generation pins."""
+
+    @property
+    def live(self) -> bool:
+        """Whether its table follows the log between batches."""
+        return self.stored and self.name.startswith("gold.") and not self.batch_only
+
+    cql: tuple[CqlKey, ...] = ()
+    """Its tables in Cassandra; empty: one of the model's name by the serving key."""

@@ -7,7 +7,7 @@ whatever the dimensions hold, so a master that changes late can't break G1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -15,8 +15,9 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
 from meterhouse.models.lint import Refusal, line_of
+from meterhouse.models.origin import is_constant, is_table, table_name
 
-__all__ = ["Shape", "mergeable_shape", "own_columns", "rows_shape", "table_name"]
+__all__ = ["RESULT", "Shape", "mergeable_shape", "own_columns", "rows_shape"]
 
 RESULT: Final = "use kind: view, or keep to count, sum, min and max under one GROUP BY"
 
@@ -38,16 +39,21 @@ class Shape:
             self.refusals.append(refusal)
 
 
-def table_name(table: exp.Table) -> str:
-    """Return "schema.table" in lower case, or the bare name."""
-    return f"{table.db}.{table.name}".lower() if table.db else table.name.lower()
-
-
-def mergeable_shape(scope: Scope, grain: tuple[str, ...], own: Mapping[str, Set[str]]) -> Shape:
+def mergeable_shape(
+    scope: Scope,
+    grain: tuple[str, ...],
+    own: Mapping[str, Set[str]],
+    merged: Collection[str] = (),
+) -> Shape:
     """Read how the columns of a mergeable model merge, and refuse what would not add up.
 
-    ``own`` holds, for every table that is itself rows with dimensions joined on, the
-    columns that come from its fact; a table that is not in it is all fact.
+    Args:
+        scope: Of its SELECT.
+        grain: As the header has it.
+        own: For every table that is itself rows with dimensions joined on, the columns that
+            come from its fact; a table that is not in it is all fact.
+        merged: Tables whose rows are merged already: a model over one of these needs no
+            count(*), see ``derived``.
     """
     shape = Shape()
     select = cast(exp.Select, scope.expression)
@@ -56,6 +62,11 @@ def mergeable_shape(scope: Scope, grain: tuple[str, ...], own: Mapping[str, Set[
         if select.args.get(clause):
             shape.refuse(select, f"a mergeable model has no {clause.upper()}", RESULT)
     _plain_inner_selects(shape, select)
+    for inner in scope.traverse():
+        for subquery in inner.subquery_scopes:
+            shape.refuse(
+                subquery.expression, "a subquery may look at any fact, so it doesn't add up", RESULT
+            )
     keys = _group_keys(shape, select)
     for position, projection in enumerate(select.selects, start=1):
         _merge_of(shape, projection, position, keys)
@@ -66,7 +77,7 @@ def mergeable_shape(scope: Scope, grain: tuple[str, ...], own: Mapping[str, Set[
             f"the grain is {', '.join(grain)}, but the SQL groups by {', '.join(sorted(found))}",
             "let grain: list the columns of GROUP BY",
         )
-    if not shape.count_column:
+    if not shape.count_column and shape.fact not in merged:
         shape.refuse(
             select,
             "a mergeable model without count(*) can't tell when a row has to go",
@@ -81,7 +92,7 @@ def _one_fact(shape: Shape, scope: Scope) -> None:
         table_name(table): table
         for inner in scope.traverse()
         for table in inner.sources.values()
-        if isinstance(table, exp.Table)
+        if isinstance(table, exp.Table) and is_table(table)
     }
     if len(tables) == 1:
         shape.fact = next(iter(tables))
@@ -96,10 +107,12 @@ def _one_fact(shape: Shape, scope: Scope) -> None:
 
 def _plain_inner_selects(shape: Shape, root: exp.Select) -> None:
     for select in root.find_all(exp.Select):
-        joined = select.args.get("joins")
-        if joined:
+        for join in select.args.get("joins") or ():
+            # With constants each fact is there as often as there are constants, always.
+            if is_constant(join.this) and not join.side and not join.args.get("on"):
+                continue
             shape.refuse(
-                joined[0],
+                join,
                 "facts aggregated across a join: a dimension that changes late would change them",
                 "group by the keys that are on the fact; join attributes in a view afterwards",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ class AsOf:
     """Seconds since then, 0 when the clock went back."""
     stale: tuple[str, ...] = ()
     """Tables in the answer that the last batch left as they were: their models are not valid."""
+    batch_only: tuple[str, ...] = ()
+    """Tables in the answer that stand where the last batch stood, while others follow the log."""
 
     @classmethod
     def at(cls, position: int, ingest_ts: datetime, now: datetime) -> AsOf:
@@ -55,6 +57,23 @@ class AsOf:
         found = cls.at(behind[oldest], taken, now)
         return cls(found.position, found.ingest_ts, found.age_s, tuple(stale))
 
+    def behind(
+        self, tables: Iterable[str], behind: Mapping[str, tuple[int, datetime]], now: datetime
+    ) -> AsOf:
+        """Return up to where ``tables`` stand when some follow with each batch only.
+
+        Args:
+            tables: What the answer is read from.
+            behind: Batch-only tables with the position and time of their rows.
+            now: For the age.
+        """
+        slow = sorted(name for name in set(tables) if name in behind)
+        if not slow:
+            return self
+        oldest = min((behind[name] for name in slow), key=lambda at: at[0])
+        found = self if self.position <= oldest[0] else AsOf.at(*oldest, now)
+        return replace(found, stale=self.stale, batch_only=tuple(slow))
+
     def body(self) -> dict[str, object]:
         """Return it as JSON shows it."""
         body: dict[str, object] = {
@@ -62,12 +81,18 @@ class AsOf:
             "ingest_ts": timestamp_text(self.ingest_ts),
             "age_s": self.age_s,
         }
-        return {**body, "stale": list(self.stale)} if self.stale else body
+        if self.stale:
+            body["stale"] = list(self.stale)
+        if self.batch_only:
+            body["batch_only"] = list(self.batch_only)
+        return body
 
     def sentence(self) -> str:
         """Return it as a person reads it."""
         at = timestamp_text(self.ingest_ts)
         found = f"as of log position {self.position:,} ({at}, {_length(self.age_s)} ago)"
+        if self.batch_only and not self.stale:
+            return f"{found}, the last batch: {', '.join(self.batch_only)} does not follow live"
         if not self.stale:
             return found
         verb = "is" if len(self.stale) == 1 else "are"

@@ -7,14 +7,26 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from meterhouse.arrow_text import kind_of, text_array
+from meterhouse.formats import text
 from meterhouse.serving.schema import NULL_KEY, StoredColumn
 
-__all__ = ["schema_from_text", "schema_text", "stored_columns", "stored_rows", "to_batch"]
+__all__ = [
+    "schema_from_text",
+    "schema_text",
+    "stored_columns",
+    "stored_rows",
+    "stored_values",
+    "to_batch",
+]
+
+_FEW: Final = 100
+"""Rows up to which values are printed one by one: a column at a time costs 0.1 ms to begin."""
+_SCALAR: Final = frozenset({"text", "decimal", "date", "timestamp"})
 
 
 def stored_columns(schema: pa.Schema) -> tuple[StoredColumn, ...]:
@@ -36,13 +48,18 @@ def stored_rows(
     batch: pa.RecordBatch, columns: Sequence[StoredColumn], key: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of ``batch`` as they are stored; NULL in the key is ``NULL_KEY``."""
-    values = []
+    return zip(*(values for _, values in stored_values(batch, columns, key)), strict=True)
+
+
+def stored_values(
+    batch: pa.RecordBatch, columns: Sequence[StoredColumn], key: Sequence[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each column's name and values as they are stored."""
     for column, array in zip(columns, batch.columns, strict=True):
         items = _stored(array, column)
         if column.name in key and array.null_count:
             items = [NULL_KEY if item is None else item for item in items]
-        values.append(items)
-    return zip(*values, strict=True)
+        yield column.name, items
 
 
 def _stored(array: pa.Array, column: StoredColumn) -> list[Any]:
@@ -50,6 +67,8 @@ def _stored(array: pa.Array, column: StoredColumn) -> list[Any]:
         if array.null_count:
             return list(array.cast(pa.int64()).to_pylist())
         return list(array.cast(pa.int64()).to_numpy(zero_copy_only=False).tolist())
+    if len(array) < _FEW and column.kind in _SCALAR:
+        return [None if value is None else text(value) for value in array.to_pylist()]
     return list(text_array(array).to_pylist())
 
 

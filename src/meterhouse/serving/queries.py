@@ -1,4 +1,4 @@
-"""The six questions, answered from one epoch of the serving store.
+"""The six questions, answered from one position of the serving store.
 
 Decimals are added exactly and divided once, at the end: 6 places, half-even. Imports
 nothing but the standard library, for ``meterhouse query`` answers within 300 ms.
@@ -90,6 +90,7 @@ def ask(snapshot: Snapshot, name: str, given: Mapping[str, object], now: datetim
     rows = sorted(found.rows, key=lambda row: [(row[i] is None, row[i]) for i in found.sort])
     as_of = AsOf.at(served.stamp.position, served.ingest_ts, now)
     as_of = AsOf.of_tables(as_of, asked.tables, served.details, now)
+    as_of = as_of.behind(asked.tables, served.behind, now)
     return Answer(tuple(found.columns), rows, as_of, found.coverage, found.window)
 
 

@@ -1,4 +1,4 @@
-"""What a served table looks like: its key from the model's header, its columns, its DDL.
+"""What a served table looks like: its layout from the model's header, its columns, its DDL.
 
 Values are kept as text that says exactly what it means (decimals in plain notation, days
 and times in ISO 8601, lists as JSON), since SQLite knows no decimal and a double is none.
@@ -9,27 +9,34 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from meterhouse.errors import DamageError
 from meterhouse.formats import Column, Kind
+from meterhouse.models.model import Ratio
 from meterhouse.ports import Stamp
 
 if TYPE_CHECKING:
     from meterhouse.models.model import Model
 
 __all__ = [
+    "CHANGED_AT",
+    "GONE",
     "NULL_KEY",
     "Condition",
     "Layout",
     "Served",
     "Snapshot",
     "StoredColumn",
+    "StoredTable",
+    "create_live",
     "create_table",
     "decoder",
+    "layout_from_text",
+    "layout_text",
     "layouts",
     "quoted",
 ]
@@ -39,13 +46,29 @@ NULL_KEY: Final = b""
 of a column may decide whether a row can be published. No other value is a BLOB."""
 
 
+CHANGED_AT: Final = "@changed_at"
+"""Column of live rows: log position of their last change. No model can name a column so."""
+GONE: Final = "@gone"
+"""Column of live rows: 1 where the key has no row any more, whatever the epoch holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Order in which a table's rows are found."""
+    """How a table's rows are found, and how a new part of one is merged in."""
 
     key: tuple[str, ...] = ()
     """Columns that identify a row: partition key, clustering, what is left of the grain."""
     descending: frozenset[str] = frozenset()
+    merge: Mapping[str, str] = field(default_factory=dict)
+    """Column to the function that merges two parts of it: sum, min, max. Empty for a view."""
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+    """Columns computed from merged ones."""
+    count_column: str = ""
+    """Where it is 0 after a merge, the row is gone."""
+    keep: str = ""
+    """Column of event time: the epoch holds its latest values only; empty: it holds all."""
+    batch_only: bool = False
+    """Its rows stand where the epoch stands: they do not follow the log in between."""
 
 
 def layouts(models: Iterable[Model]) -> dict[str, Layout]:
@@ -57,7 +80,30 @@ def _layout(model: Model) -> Layout:
     ordered = [term.split() for term in model.clustering]
     names = [*model.partition_key, *(term[0] for term in ordered), *model.grain]
     falling = {term[0] for term in ordered if term[-1].upper() == "DESC"}
-    return Layout(tuple(dict.fromkeys(names)), frozenset(falling))
+    return Layout(
+        key=tuple(dict.fromkeys(names)),
+        descending=frozenset(falling),
+        merge=dict(model.merge),
+        ratios=dict(model.ratios),
+        count_column=model.count_column,
+        keep=model.keep,
+        batch_only=bool(model.batch_only),
+    )
+
+
+def layout_text(layout: Layout) -> str:
+    """Return ``layout`` as JSON that ``layout_from_text`` reads."""
+    found = asdict(layout) | {"descending": sorted(layout.descending)}
+    return json.dumps(found, sort_keys=True)
+
+
+def layout_from_text(text: str) -> Layout:
+    """Return the layout that ``layout_text`` wrote."""
+    found = json.loads(text)
+    found["key"] = tuple(found["key"])
+    found["descending"] = frozenset(found["descending"])
+    found["ratios"] = {name: Ratio(**parts) for name, parts in found["ratios"].items()}
+    return Layout(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +114,24 @@ class StoredColumn:
     kind: Kind
     storage: Literal["TEXT", "INTEGER"]
     """INTEGER for booleans and 64-bit integers; anything else is text."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """One table of one epoch, as the file's own table of tables has it."""
+
+    name: str
+    physical: str
+    columns: tuple[StoredColumn, ...]
+    layout: Layout
+    arrow_schema: str
+    """Arrow IPC schema, base64."""
+    rows: int
+    """How many the epoch has."""
+    live: str
+    """Table of its live rows; empty for one without a key, which can't be live."""
+    image: str
+    """Table of the rows that changed after the frozen position; empty while none is."""
 
 
 def quoted(name: str) -> str:
@@ -83,9 +147,21 @@ def create_table(physical: str, columns: Sequence[StoredColumn], layout: Layout)
     parts = [f"{quoted(column.name)} {column.storage}" for column in columns]
     if not layout.key:
         return f"CREATE TABLE {quoted(physical)} ({', '.join(parts)})"
-    terms = (quoted(name) + (" DESC" if name in layout.descending else "") for name in layout.key)
-    parts.append(f"PRIMARY KEY ({', '.join(terms)})")
+    parts.append(_primary_key(layout))
     return f"CREATE TABLE {quoted(physical)} ({', '.join(parts)}) WITHOUT ROWID"
+
+
+def create_live(physical: str, columns: Sequence[StoredColumn], layout: Layout) -> str:
+    """Return the DDL of a table of live rows, or of what they were at a frozen position."""
+    parts = [f"{quoted(column.name)} {column.storage}" for column in columns]
+    parts += [f"{quoted(name)} INTEGER NOT NULL" for name in (CHANGED_AT, GONE)]
+    parts.append(_primary_key(layout))
+    return f"CREATE TABLE {quoted(physical)} ({', '.join(parts)}) WITHOUT ROWID"
+
+
+def _primary_key(layout: Layout) -> str:
+    terms = (quoted(name) + (" DESC" if name in layout.descending else "") for name in layout.key)
+    return f"PRIMARY KEY ({', '.join(terms)})"
 
 
 _DECODERS: Final[Mapping[str, Callable[[Any], object]]] = {
@@ -126,13 +202,20 @@ def decoder(column: StoredColumn, where: str) -> Callable[[object], object]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the visible epoch stands for."""
+    """What the answers stand for."""
 
     epoch: str
     stamp: Stamp
+    """Position of the answers: the epoch's, or later where rows are live."""
     ingest_ts: datetime
     """When the entry at the stamp's position was taken; UTC."""
     details: Mapping[str, Any] = field(default_factory=dict)
+    """The epoch's, with those of the live answers over them."""
+    epoch_position: int = 0
+    """Position of the epoch."""
+    behind: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
+    """Tables that stand where the epoch stands while the others are ahead: batch-only ones.
+    With that position and the time of its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +229,11 @@ class Condition:
 
 
 class Snapshot(Protocol):
-    """All tables of one epoch, as long as it is open: what a question is answered from."""
+    """All tables at one position, as long as it is open: what a question is answered from."""
 
     @property
     def served(self) -> Served:
-        """Return what the epoch stands for."""
+        """Return what the answers stand for."""
         ...
 
     def tables(self) -> Mapping[str, Sequence[Column]]:

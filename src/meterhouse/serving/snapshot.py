@@ -1,4 +1,4 @@
-"""Reading ``serving.db``: one epoch, whole, without a write and without waiting.
+"""Reading ``serving.db``: one position, whole, without a write and without waiting.
 
 The file is in WAL mode. A user who may only read it (another user of the group) can't
 open such a file when nobody else has it open: SQLite would have to make the -wal and -shm
@@ -12,33 +12,40 @@ files beside it. So a reader never makes them:
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from meterhouse.errors import DamageError, EnvironmentFailureError, MeterhouseError, UsageError
 from meterhouse.formats import Column
-from meterhouse.ports import Stamp
+from meterhouse.serving.overlay import counting, overlaid
 from meterhouse.serving.schema import (
     NULL_KEY,
     Condition,
     Served,
     StoredColumn,
+    StoredTable,
     decoder,
     quoted,
 )
+from meterhouse.serving.standing import Standing, standing, stored_tables
 
-__all__ = ["LAYOUT_VERSION", "SqliteSnapshot", "StoredTable", "opened", "read", "translated"]
-
-LAYOUT_VERSION: Final = 1
-"""``user_version`` of the file: raise it when its own tables change."""
+__all__ = [
+    "SqliteSnapshot",
+    "connect",
+    "is_written",
+    "nothing_published",
+    "opened",
+    "read",
+    "rest",
+    "state_of",
+    "translated",
+]
 
 _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 20
@@ -49,26 +56,32 @@ _FRESH_NS: Final = 50_000_000
 _ENVIRONMENT: Final = frozenset({"FULL", "IOERR", "READONLY", "CANTOPEN", "PERM", "BUSY", "LOCKED"})
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTable:
-    """One table of one epoch, as the file's own table of tables has it."""
-
-    name: str
-    physical: str
-    columns: tuple[StoredColumn, ...]
-    arrow_schema: str
-    """Arrow IPC schema, base64."""
-    rows: int
-
-
 class SqliteSnapshot:
-    """One epoch in one read transaction: ``schema.Snapshot`` over SQLite."""
+    """One position in one read transaction: ``schema.Snapshot`` over SQLite."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        described: tuple[Standing, Mapping[str, StoredTable]] | None = None,
+    ) -> None:
+        """Look where the answers stand.
+
+        Args:
+            connection: In a read transaction.
+            path: The file, for messages.
+            described: Where they stand and the tables, where both were looked up already.
+
+        Raises:
+            UsageError: Nothing was published yet.
+            DamageError: The file is not what was written.
+        """
+        self.connection: Final = connection
         self._where = str(path)
-        self.served: Final = _served(connection)
-        self.stored: Final = _stored(connection)
+        found = described or _described(connection)
+        self.standing: Final = found[0]
+        self.stored: Final = found[1]
+        self.served: Final = _served(*found)
 
     def tables(self) -> Mapping[str, Sequence[Column]]:
         """Return the columns of every table by the table's name."""
@@ -101,28 +114,27 @@ class SqliteSnapshot:
         clauses += [f"{quoted(term.column)} <> ?" for term in conditions if term.operator == ">="]
         values: list[str | int | bytes] = [term.value for term in conditions]
         values += [NULL_KEY for term in conditions if term.operator == ">="]
-        sql = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(stored.physical)}"
-        if clauses:
-            sql += f" WHERE {' AND '.join(clauses)}"
-        for row in self._connection.execute(sql, values):
+        sql, times = self._select(stored, columns, " AND ".join(clauses))
+        for row in self.connection.execute(sql, values * times):
             yield tuple([decode(value) for decode, value in zip(read, row, strict=True)])
 
     def distinct(self, table: str, column: str) -> Iterator[Any]:
         """Yield the values of ``column`` but NULL, each once."""
         stored = self.table(table)
         decode = decoder(self._column(stored, column), self._where)
-        sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(stored.physical)}"
-        for (value,) in self._connection.execute(sql):
+        sql, _ = self._select(stored, [column])
+        for (value,) in self.connection.execute(f"SELECT DISTINCT * FROM ({sql})"):
             if value is not None and value != NULL_KEY:
                 yield decode(value)
 
     def check(self) -> list[str]:
         """Return what SQLite finds wrong with the file; empty when nothing is."""
-        found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check")]
+        found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check")]
         problems = [] if found == ["ok"] else found
-        if self._connection.execute("SELECT one FROM visible").fetchall() != [(1,)]:
-            problems.append("it does not have just one visible epoch")
-        rows = self._connection.execute("SELECT id, epoch, name, physical FROM tables")
+        for own in ("visible", "live"):
+            if self.connection.execute(f"SELECT one FROM {own}").fetchall() != [(1,)]:
+                problems.append(f"its table {own} does not have just one row")
+        rows = self.connection.execute("SELECT id, epoch, name, physical FROM tables")
         for number, epoch, name, physical in rows:
             if (epoch, physical) != (self.served.epoch, f"{name}@{number}"):
                 problems.append(f"its list has {name} as {physical} of epoch {epoch}")
@@ -130,10 +142,35 @@ class SqliteSnapshot:
 
     def raw(self, table: StoredTable, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield all rows of ``table`` as stored, ``size`` at a time."""
+        sql, _ = self._select(table, [column.name for column in table.columns])
+        return _pieces(self.connection.execute(sql), size)
+
+    def raw_epoch(self, table: StoredTable, size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield all rows of ``table`` as the epoch has them, without live ones."""
         names = ", ".join(quoted(column.name) for column in table.columns)
-        cursor = self._connection.execute(f"SELECT {names} FROM {quoted(table.physical)}")
-        while rows := cursor.fetchmany(size):
-            yield rows
+        return _pieces(
+            self.connection.execute(f"SELECT {names} FROM {quoted(table.physical)}"), size
+        )
+
+    def live_rows(self, table: StoredTable) -> int:
+        """Return how many live rows ``table`` has, those of keys that are gone included."""
+        if not table.live:
+            return 0
+        sql = f"SELECT count(*) FROM {quoted(table.live)} WHERE {counting(self._epoch)}"
+        return int(self.connection.execute(sql).fetchone()[0])
+
+    @property
+    def _epoch(self) -> int:
+        return self.served.epoch_position
+
+    def _select(
+        self, table: StoredTable, columns: Sequence[str], where: str = ""
+    ) -> tuple[str, int]:
+        """Return the SELECT, and how often it takes the parameters of ``where``."""
+        if table.live and self.served.stamp.position > self._epoch:
+            return overlaid(table, columns, self._epoch, where), 2
+        sql = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table.physical)}"
+        return (f"{sql} WHERE {where}" if where else sql), 1
 
     def _column(self, table: StoredTable, name: str) -> StoredColumn:
         found = {column.name: column for column in table.columns}
@@ -142,61 +179,28 @@ class SqliteSnapshot:
         return found[name]
 
 
-def _served(connection: sqlite3.Connection) -> Served:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    row = None
-    if version == LAYOUT_VERSION:
-        row = connection.execute(
-            "SELECT epoch, project, fork, position, head, ingest_ts, details FROM visible"
-        ).fetchone()
-    elif version:
-        raise DamageError(
-            f"the serving store has layout {version}, which this program does not know",
-            "",
-            "install the meterhouse that wrote it, or make it anew with `meterhouse rebuild`",
-        )
-    if row is None:
+def _pieces(cursor: sqlite3.Cursor, size: int) -> Iterator[list[tuple[Any, ...]]]:
+    while rows := cursor.fetchmany(size):
+        yield rows
+
+
+def _described(connection: sqlite3.Connection) -> tuple[Standing, Mapping[str, StoredTable]]:
+    found = standing(connection)
+    if found is None:
         raise nothing_published()
-    with _readable("its visible epoch"):
-        _typed(row, (str, str, int, int, str, str, str))
-        details = json.loads(row[6] or "{}")
-        _typed((details,), (dict,))
-        return Served(row[0], Stamp(*row[1:5]), datetime.fromisoformat(row[5]), details)
+    return found, stored_tables(connection)
 
 
-def _stored(connection: sqlite3.Connection) -> dict[str, StoredTable]:
-    rows = connection.execute(
-        "SELECT name, physical, columns, arrow_schema, rows FROM tables WHERE visible ORDER BY name"
-    ).fetchall()
-    with _readable("its list of tables"):
-        for row in rows:
-            _typed(row, (str, str, str, str, int))
-        return {
-            row[0]: StoredTable(row[0], row[1], _columns(row[2]), row[3], row[4]) for row in rows
-        }
-
-
-def _typed(row: Sequence[object], types: Sequence[type]) -> None:
-    """SQLite keeps any type in any column: a damaged page may give another one."""
-    for value, expected in zip(row, types, strict=True):
-        if not isinstance(value, expected):
-            raise TypeError(f"{type(value).__name__} where {expected.__name__} belongs")
-
-
-def _columns(text: str) -> tuple[StoredColumn, ...]:
-    return tuple(StoredColumn(**item) for item in json.loads(text))
-
-
-@contextmanager
-def _readable(part: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise DamageError(
-            f"the serving store is damaged: {part} can't be read",
-            "serving.db",
-            "run `meterhouse rebuild`: it is made anew from the lake",
-        ) from error
+def _served(found: Standing, tables: Mapping[str, StoredTable]) -> Served:
+    """Return what the answers stand for, and which tables don't stand there."""
+    epoch, answers = found.epoch, found.answers
+    if answers.stamp.position == epoch.stamp.position:
+        return answers
+    at = (epoch.stamp.position, epoch.ingest_ts)
+    behind = {
+        name: at for name, table in tables.items() if table.layout.batch_only or not table.live
+    }
+    return replace(answers, behind=behind)
 
 
 def nothing_published(path: Path | None = None) -> UsageError:
@@ -241,17 +245,16 @@ class _ChangedError(Exception):
 
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteSnapshot]:
-    """Open the visible epoch; leaving the block raises if the file changed underneath."""
-    before = _rest(path)
-    mode = "mode=ro&immutable=1" if before else "mode=ro"
+    """Open what is served; leaving the block raises if the file changed underneath."""
+    before = rest(path)
     try:
-        with closing(_connect(path, mode)) as connection:
+        with closing(connect(path, at_rest=before is not None)) as connection:
             connection.execute("BEGIN")
             yield SqliteSnapshot(connection, path)
         problem: Exception | None = None
     except (sqlite3.Error, UnicodeDecodeError, MeterhouseError) as error:
         problem = error
-    if (before and _state(path) != before) or _came_or_went(problem, path, before):
+    if (before and state_of(path) != before) or _came_or_went(problem, path, before):
         raise _ChangedError from problem
     if isinstance(problem, sqlite3.Error | UnicodeDecodeError):
         raise translated(problem, path) from problem
@@ -264,20 +267,21 @@ def _came_or_went(problem: Exception | None, path: Path, before: tuple[int, ...]
     return isinstance(problem, sqlite3.OperationalError) and not before and not _wal(path).exists()
 
 
-def _rest(path: Path) -> tuple[int, ...] | None:
+def rest(path: Path) -> tuple[int, ...] | None:
     """Return the state of a file nobody writes to; None while a -wal file exists."""
-    state = _state(path)
+    state = state_of(path)
     if state is None:
         raise nothing_published(path)
     while time.time_ns() - state[0] < _FRESH_NS and not _wal(path).exists():
         time.sleep(_PAUSE_S / 10)
-        state = _state(path) or state
+        state = state_of(path) or state
         if time.time_ns() < state[0]:
             break
     return None if _wal(path).exists() else state
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when the file at rest does; None when there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -289,10 +293,22 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    # With isolation_level None, Python opens no transaction of its own.
+def is_written(path: Path) -> bool:
+    """Tell whether somebody writes to the file, or crashed while doing so."""
+    return _wal(path).exists()
+
+
+def connect(path: Path, *, at_rest: bool) -> sqlite3.Connection:
+    """Open the file read-only; ``immutable`` where ``rest`` said so."""
+    mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+    # With isolation_level None, Python opens no transaction of its own. Whoever drops the
+    # connection may be another thread than the one that reads.
     return sqlite3.connect(
-        f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None, timeout=10
+        f"file:{quote(str(path))}?{mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=10,
+        check_same_thread=False,
     )
 
 

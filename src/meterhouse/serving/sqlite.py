@@ -1,51 +1,61 @@
-"""The embedded serving store: one SQLite file, one table per gold model and epoch.
+"""The embedded serving store: one SQLite file, two tables per gold model.
 
-A new epoch is loaded beside the visible one, a chunk a transaction, under names nobody
-reads; one short transaction makes it the visible one. Readers hold a read transaction
-(WAL), so whoever opened before the switch keeps the answer begun with, and dropping the
-old tables afterwards waits for nobody. How a user who may only read gets in:
-``snapshot``. Everything here can be made anew from the lake.
+A new epoch is loaded beside the visible one, a small piece a transaction, under names
+nobody reads; one short transaction makes it the visible one. Live rows, absolute, lie over
+it (``overlay``) and follow the log in between. Readers hold a read transaction (WAL), so
+whoever opened before a change keeps the answer begun with, and dropping what is old
+afterwards waits for nobody. How a user who may only read gets in: ``snapshot``.
+Everything here can be made anew from lake and log.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError, UsageError
-from meterhouse.ports import Stamp
-from meterhouse.serving.schema import Layout, StoredColumn, create_table, quoted
-from meterhouse.serving.snapshot import LAYOUT_VERSION, opened, read, translated
+from meterhouse.ports import Answers, LiveChange, Stamp
+from meterhouse.serving.database import Database
+from meterhouse.serving.live import LiveTable, Positions
+from meterhouse.serving.promotion import clean, freeze, is_shown, show
+from meterhouse.serving.schema import (
+    CHANGED_AT,
+    Layout,
+    Served,
+    StoredColumn,
+    StoredTable,
+    create_table,
+    layout_text,
+    quoted,
+)
+from meterhouse.serving.snapshot import SqliteSnapshot, nothing_published, opened, read
+from meterhouse.serving.standing import Described, Standing, standing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
-__all__ = ["SqliteServing"]
+    _Pieces = Callable[[SqliteSnapshot, StoredTable, int], Iterator[list[tuple[Any, ...]]]]
 
-_CHUNK_ROWS: Final = 50_000
-_APPLICATION: Final = 0x4D544852
+__all__ = ["SqliteServing", "live_rows"]
 
-_DDL: Final = (
-    "CREATE TABLE IF NOT EXISTS visible (one INTEGER PRIMARY KEY CHECK (one = 1), "
-    "epoch TEXT NOT NULL, project TEXT NOT NULL, fork INTEGER NOT NULL, "
-    "position INTEGER NOT NULL, head TEXT NOT NULL, ingest_ts TEXT NOT NULL, "
-    "details TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS tables (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-    "epoch TEXT NOT NULL, name TEXT NOT NULL, physical TEXT, columns TEXT NOT NULL, "
-    "arrow_schema TEXT NOT NULL, rows INTEGER, visible INTEGER NOT NULL DEFAULT 0)",
-    f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {LAYOUT_VERSION}",
-)
+_Result = TypeVar("_Result")
+_PIECE_ROWS: Final = 2_000
+"""A transaction of an epoch's load: some 10 ms, which is what a live write waits."""
+_READ_ROWS: Final = 50_000
 
 
 class SqliteServing:
-    """``ports.ServingStore`` in one file. Reading through ``snapshot.read`` needs no instance."""
+    """``ports.ServingStore`` and ``ports.LiveStore`` in one file, for one thread.
+
+    Reading through ``snapshot.read`` or ``reader.Reader`` needs no instance.
+    """
 
     def __init__(
         self,
@@ -58,24 +68,41 @@ class SqliteServing:
 
         Args:
             path: The file, ``serving.db``.
-            layouts: Key of each table (``schema.layouts``); one without has no key.
+            layouts: Of each table that is loaded (``schema.layouts``); one without has no key.
             group_shared: Let the file's group read.
         """
         self._path = path
         self._layouts = layouts or {}
-        self._group_shared = group_shared
-        self._writer: sqlite3.Connection | None = None
+        self._database = Database(path, group_shared=group_shared)
+        self._described = Described()
+        self._live: dict[str, tuple[StoredTable, LiveTable]] = {}
 
     def stamp(self) -> Stamp | None:
-        """Return what the visible epoch stands for; None when nothing was ever published.
+        """Return up to where the answers stand; None when nothing was ever published.
 
         Raises:
             DamageError: The file is not what was written.
         """
-        try:
-            return read(self._path, lambda snapshot: snapshot.served.stamp)
-        except UsageError:
+        found = self._standing()
+        return found.answers.stamp if found else None
+
+    def epoch(self) -> Stamp | None:
+        """Return what the visible epoch stands for: ``stamp``, or earlier where rows are live."""
+        found = self._standing()
+        return found.epoch.stamp if found else None
+
+    def answers(self) -> Answers | None:
+        """Return what the answers stand for; None when nothing was ever published."""
+        found = self._standing()
+        if found is None:
             return None
+        at, epoch = found.answers, found.epoch.stamp
+        return Answers(at.stamp, epoch, found.publication, found.frozen, at.details)
+
+    def served(self) -> Served | None:
+        """Return the same as questions see it; None when nothing was ever published."""
+        found = self._standing()
+        return found.answers if found else None
 
     def load(self, epoch: str, table: str, rows: pa.RecordBatchReader) -> int:
         """Add ``rows`` of gold model ``table`` to the invisible ``epoch``; return how many.
@@ -91,9 +118,10 @@ class SqliteServing:
 
         columns = stored_columns(rows.schema)
         layout = self._layout(table, columns)
-        with self._transaction() as connection:
-            number, physical = self._begin(
-                connection, epoch, table, columns, schema_text(rows.schema)
+        described = (json.dumps([asdict(column) for column in columns]), layout_text(layout))
+        with self._database.writing() as connection:
+            number, physical = _begin(
+                connection, (epoch, table, *described, schema_text(rows.schema))
             )
             connection.execute(create_table(physical, columns, layout))
         marks = ", ".join("?" * len(columns))
@@ -101,12 +129,15 @@ class SqliteServing:
         count = 0
         try:
             for batch in _pieces(rows):
-                with self._transaction() as connection:
-                    connection.executemany(insert, stored_rows(batch, columns, layout.key))
+                values = list(stored_rows(batch, columns, layout.key))
+                if count:
+                    self._database.pause()
+                with self._database.writing() as connection:
+                    connection.executemany(insert, values)
                 count += batch.num_rows
         except sqlite3.IntegrityError as error:
             raise _same_key(table, layout) from error
-        with self._transaction() as connection:
+        with self._database.writing() as connection:
             connection.execute("UPDATE tables SET rows = ? WHERE id = ?", (count, number))
             connection.execute(
                 "DELETE FROM tables WHERE epoch = ? AND name = ? AND id < ? AND NOT visible",
@@ -115,64 +146,149 @@ class SqliteServing:
         return count
 
     def publish(self, epoch: str, stamp: Stamp, *, ingest_ts: datetime, details: str) -> None:
-        """Make ``epoch`` the visible one in one short transaction and drop the one before.
+        """Make ``epoch`` the visible one in one short transaction; clean up piece by piece.
 
-        Publishing the visible epoch again, nothing loaded in between, changes nothing.
+        Live rows that changed after ``stamp`` stay, and the answers stand where they stood,
+        unless the generation, the fork or a table's columns are others. Publishing the visible
+        epoch again, nothing loaded in between, changes nothing.
         """
         try:
-            with self._transaction(durable=True) as connection:
-                before = connection.execute("SELECT epoch FROM visible").fetchone()
-                fresh = _complete(connection, epoch)
-                if before != (epoch,):
-                    connection.execute("UPDATE tables SET visible = 0")
-                if fresh or before != (epoch,):
-                    _show(connection, epoch, fresh)
-                    _stand(connection, epoch, stamp, ingest_ts, details)
-            self._drop_leftovers()
+            with self._database.reading() as connection:
+                if is_shown(connection, epoch, stamp, ingest_ts, details):
+                    return
+            at = ingest_ts.astimezone(UTC).isoformat()
+            with self._database.writing(durable=True) as connection:
+                show(connection, epoch, stamp, at, details)
+            clean(self._database, loading=False)
         finally:
             self.close()
 
-    def rows(self, table: str) -> pa.RecordBatchReader:
-        """Return all rows of a table of the visible epoch, for audits.
+    def advance(self, change: LiveChange) -> bool:
+        """Merge ``change`` in and move the answers to its stamp, in one transaction.
+
+        False, with nothing changed, when the store does not stand at ``change.after``,
+        another epoch is visible than ``change.publication``, or the change reaches across
+        the position of ``freeze``.
 
         Raises:
-            UsageError: Nothing was published, or there is no such table.
+            ModelError: Rows of a table can't be merged; nothing was changed.
+            UsageError: A table is not published.
+        """
+        with self._database.writing() as connection:
+            found = standing(connection)
+            if found is None or found.answers.stamp != change.after:
+                return False
+            if change.publication not in (None, found.publication):
+                return False
+            frozen, upto = found.frozen, change.stamp.position
+            if frozen is not None and change.after.position < frozen < upto:
+                return False
+            snapshot = self._snapshot(connection, found)
+            for rows in change.tables:
+                live = self._live_table(snapshot, rows.table)
+                live.change(connection, rows, Positions(upto, frozen))
+            to = change.stamp
+            taken = change.ingest_ts.astimezone(UTC).isoformat()
+            connection.execute(
+                "UPDATE live SET project = ?, fork = ?, position = ?, head = ?, ingest_ts = ?, "
+                "details = ?",
+                (to.project, to.fork, to.position, to.head, taken, change.details),
+            )
+        return True
+
+    def freeze(self, at_least: int) -> int:
+        """Keep the value of every touched row at one position until the next ``publish``.
+
+        Returns that position: ``at_least``, or where the answers are when that is later.
+        An earlier freeze is forgotten.
+        """
+        with self._database.writing() as connection:
+            position = freeze(connection, at_least)
+        clean(self._database, loading=True)
+        return position
+
+    def frozen(self, table: str) -> pa.Table:
+        """Return the rows touched between the epoch and the frozen position, as they were there.
+
+        Finished columns, ``changed_at`` (log position) and ``gone`` (no such row any more).
+
+        Raises:
+            EnvironmentFailureError: Nothing is frozen: somebody else published meanwhile.
+        """
+        return self._read(lambda snapshot: _frozen(snapshot, table))
+
+    def changed(self, table: str, after: int) -> pa.Table:
+        """Return the live rows that changed after log position ``after``; columns as ``frozen``.
+
+        Rows that changed up to the epoch's position are the epoch's, and not among them.
+        """
+        return self._read(lambda snapshot: _changed(snapshot, table, after))
+
+    def rows(self, table: str, *, of: pa.Table | None = None) -> pa.RecordBatchReader:
+        """Return the finished rows of a table as readers see them; those with the values ``of``.
+
+        ``of`` has one column or more of the table's key.
+
+        Raises:
+            UsageError: Nothing was published, or there is no such table, or no such key column.
             DamageError: A stored value is not what was written.
         """
+        if of is not None:
+            return self._read(lambda snapshot: _rows_of(snapshot, table, of)).to_reader()
+        return self._all_rows(table, SqliteSnapshot.raw)
+
+    def epoch_rows(self, table: str) -> pa.RecordBatchReader:
+        """Return all rows of a table as the epoch was loaded, without live ones, for audits."""
+        return self._all_rows(table, SqliteSnapshot.raw_epoch)
+
+    def close(self) -> None:
+        """Close what writing opened; the last one to do so leaves a single file at rest."""
+        self._database.close()
+
+    def _standing(self) -> Standing | None:
+        try:
+            return self._read(lambda snapshot: snapshot.standing)
+        except UsageError:
+            return None
+
+    def _read(self, work: Callable[[SqliteSnapshot], _Result]) -> _Result:
+        """Return what ``work`` makes of one position, through the writing connection if open."""
+        if not self._database.is_open:
+            return read(self._path, work)
+        with self._database.reading() as connection:
+            found = standing(connection)
+            if found is None:
+                raise nothing_published(self._path)
+            return work(self._snapshot(connection, found))
+
+    def _live_table(self, snapshot: SqliteSnapshot, name: str) -> LiveTable:
+        """Return what changes a table; it is kept while the tables are described alike."""
+        table = snapshot.table(name)
+        kept = self._live.get(name)
+        if kept is None or kept[0] is not table:
+            kept = (table, LiveTable(table, snapshot.served.epoch_position))
+            self._live[name] = kept
+        return kept[1]
+
+    def _snapshot(self, connection: sqlite3.Connection, found: Standing) -> SqliteSnapshot:
+        tables = self._described.tables(connection, found)
+        return SqliteSnapshot(connection, self._path, (found, tables))
+
+    def _all_rows(self, table: str, pieces: _Pieces) -> pa.RecordBatchReader:
+        """Return all rows through a connection of their own, as long as they are read."""
         import pyarrow as pa
 
         from meterhouse.serving.arrow_rows import schema_from_text
 
-        text = read(self._path, lambda snapshot: snapshot.table(table).arrow_schema)
-        schema = schema_from_text(text)
-        return pa.RecordBatchReader.from_batches(schema, self._batches(table, schema))
+        text = self._read(lambda snapshot: snapshot.table(table).arrow_schema)
 
-    def close(self) -> None:
-        """Close what writing opened; the last one to do so leaves a single file at rest."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        def batches() -> Iterator[pa.RecordBatch]:
+            with opened(self._path) as snapshot:
+                stored = snapshot.table(table)
+                for rows in pieces(snapshot, stored, _READ_ROWS):
+                    yield from _arrow(stored, rows).to_batches()
 
-    def _batches(self, table: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        from meterhouse.serving.arrow_rows import to_batch
-
-        with opened(self._path) as snapshot:
-            stored = snapshot.table(table)
-            for rows in snapshot.raw(stored, _CHUNK_ROWS):
-                try:
-                    yield to_batch(rows, stored.columns, schema)
-                except (
-                    ValueError,
-                    TypeError,
-                    ArithmeticError,
-                    LookupError,
-                    AttributeError,
-                ) as error:
-                    raise DamageError(
-                        f"a served value of {table} is not what was written",
-                        str(self._path),
-                        "run `meterhouse rebuild`: it is made anew from the lake",
-                    ) from error
+        return pa.RecordBatchReader.from_batches(schema_from_text(text), batches())
 
     def _layout(self, table: str, columns: tuple[StoredColumn, ...]) -> Layout:
         layout = self._layouts.get(table, Layout())
@@ -186,120 +302,89 @@ class SqliteServing:
             )
         return layout
 
-    def _begin(
-        self,
-        connection: sqlite3.Connection,
-        epoch: str,
-        table: str,
-        columns: tuple[StoredColumn, ...],
-        arrow_schema: str,
-    ) -> tuple[int, str]:
-        """Number a table that is being loaded; the number makes its name one nobody else has."""
-        described = json.dumps([asdict(column) for column in columns])
-        number = connection.execute(
-            "INSERT INTO tables (epoch, name, columns, arrow_schema) VALUES (?, ?, ?, ?)",
-            (epoch, table, described, arrow_schema),
-        ).lastrowid
-        physical = f"{table}@{number}"
-        connection.execute("UPDATE tables SET physical = ? WHERE id = ?", (physical, number))
-        return int(number or 0), physical
 
-    def _drop_leftovers(self) -> None:
-        """Drop every table that is not visible: the epoch before, and what crashes left."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM tables WHERE NOT visible")
-            kept = {row[0] for row in connection.execute("SELECT physical FROM tables")}
-            found = connection.execute(
-                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%@%'"
-            )
-            leftover = [name for (name,) in found if name not in kept]
-        for name in leftover:
-            with self._transaction() as connection:
-                connection.execute(f"DROP TABLE IF EXISTS {quoted(name)}")
+def _arrow(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Return stored rows as an Arrow table of the finished table's schema."""
+    import pyarrow as pa
 
-    @contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """Write in one transaction: all of the block or nothing.
+    from meterhouse.serving.arrow_rows import schema_from_text, to_batch
 
-        Only the switch must survive a power loss; with it does whatever came before.
-        """
-        try:
-            connection = self._writer or self._connect()
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.Error as error:
-            if "no such table" in str(error):
-                raise EnvironmentFailureError(
-                    "another process published to the serving store meanwhile",
-                    str(self._path),
-                    "run the same command again",
-                ) from error
-            raise translated(error, self._path) from error
+    schema = schema_from_text(table.arrow_schema)
+    try:
+        batches = [to_batch(rows, table.columns, schema)] if rows else []
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        raise DamageError(
+            f"a served value of {table.name} is not what was written",
+            "serving.db",
+            "run `meterhouse rebuild`: it is made anew from the lake",
+        ) from error
+    return pa.Table.from_batches(batches, schema)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=60)
-        self._writer = connection
-        if self._group_shared:
-            # SQLite gives the -wal and -shm files the mode of the file itself.
-            self._path.chmod(self._path.stat().st_mode | 0o040)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA cache_size = -65536")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _DDL:
-                connection.execute(statement)
-            connection.commit()
-        elif version != LAYOUT_VERSION:
-            raise DamageError(
-                f"the serving store has layout {version}, which this program does not know",
-                str(self._path),
-                "delete the file and run `meterhouse rebuild`: it is made anew from the lake",
-            )
-        return connection
+
+def _rows_of(snapshot: SqliteSnapshot, table: str, of: pa.Table) -> pa.Table:
+    stored = snapshot.table(table)
+    live = LiveTable(stored, snapshot.served.epoch_position)
+    found = live.like(snapshot.connection, of).values()
+    return _arrow(stored, [row[:-2] for row in found if not row[-1]])
+
+
+def live_rows(snapshot: SqliteSnapshot, table: str) -> pa.Table:
+    """Return all live rows of a table, as ``changed`` has them, of an open snapshot."""
+    return _changed(snapshot, table, 0)
+
+
+def _changed(snapshot: SqliteSnapshot, table: str, after: int) -> pa.Table:
+    stored = snapshot.table(table)
+    after = max(after, snapshot.served.epoch_position)
+    live = f"SELECT * FROM {quoted(stored.live)} WHERE {quoted(CHANGED_AT)} > {after:d}"
+    return _with_positions(
+        stored, snapshot.connection.execute(live).fetchall() if stored.live else []
+    )
+
+
+def _frozen(snapshot: SqliteSnapshot, table: str) -> pa.Table:
+    stored, upto = snapshot.table(table), snapshot.standing.frozen
+    if upto is None:
+        raise EnvironmentFailureError(
+            "nothing is frozen: another process published to the serving store meanwhile",
+            "serving.db",
+            "run the same command again",
+        )
+    rows = []
+    if stored.live:
+        epoch = snapshot.served.epoch_position
+        rows = snapshot.connection.execute(
+            f"SELECT * FROM {quoted(stored.live)} "
+            f"WHERE {quoted(CHANGED_AT)} BETWEEN {epoch + 1:d} AND {upto:d} "
+            f"UNION ALL SELECT * FROM {quoted(stored.image)}"
+        ).fetchall()
+    return _with_positions(stored, rows)
+
+
+def _with_positions(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    import pyarrow as pa
+
+    found = _arrow(table, [row[:-2] for row in rows])
+    positions = pa.array([row[-2] for row in rows], pa.int64())
+    gone = pa.array([bool(row[-1]) for row in rows], pa.bool_())
+    return found.append_column("changed_at", positions).append_column("gone", gone)
+
+
+def _begin(connection: sqlite3.Connection, described: Sequence[str]) -> tuple[int, str]:
+    """Number a table that is being loaded; the number makes its name one nobody else has."""
+    number = connection.execute(
+        "INSERT INTO tables (epoch, name, columns, layout, arrow_schema) VALUES (?, ?, ?, ?, ?)",
+        tuple(described),
+    ).lastrowid
+    physical = f"{described[1]}@{number}"
+    connection.execute("UPDATE tables SET physical = ? WHERE id = ?", (physical, number))
+    return int(number or 0), physical
 
 
 def _pieces(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     for batch in rows:
-        for start in range(0, batch.num_rows, _CHUNK_ROWS):
-            yield batch.slice(start, _CHUNK_ROWS)
-
-
-def _complete(connection: sqlite3.Connection, epoch: str) -> list[int]:
-    """Return the newest complete load of each table of ``epoch`` that nobody sees yet."""
-    found = connection.execute(
-        "SELECT max(id) FROM tables WHERE epoch = ? AND rows IS NOT NULL AND NOT visible "
-        "GROUP BY name",
-        (epoch,),
-    )
-    return [number for (number,) in found]
-
-
-def _show(connection: sqlite3.Connection, epoch: str, fresh: list[int]) -> None:
-    for number in fresh:
-        connection.execute(
-            "UPDATE tables SET visible = (id = ?) "
-            "WHERE name = (SELECT name FROM tables WHERE id = ?)",
-            (number, number),
-        )
-
-
-def _stand(
-    connection: sqlite3.Connection, epoch: str, stamp: Stamp, ingest_ts: datetime, details: str
-) -> None:
-    values: tuple[Any, ...] = (epoch, stamp.project, stamp.fork, stamp.position, stamp.head)
-    at = ingest_ts.astimezone(UTC).isoformat()
-    connection.execute(
-        "INSERT OR REPLACE INTO visible VALUES (1, ?, ?, ?, ?, ?, ?, ?)", (*values, at, details)
-    )
+        for start in range(0, batch.num_rows, _PIECE_ROWS):
+            yield batch.slice(start, _PIECE_ROWS)
 
 
 def _same_key(table: str, layout: Layout) -> ModelError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,23 @@ from typing import BinaryIO, Final, Literal, TypeAlias
 
 from meterhouse.errors import EnvironmentFailureError, MeterhouseError, UsageError
 from meterhouse.intake.contract import Contract
-from meterhouse.intake.contracts import recognise
+from meterhouse.intake.contracts import BadContract, recognise
+from meterhouse.sources.walk import Found, identity, shown, walk
 
-__all__ = ["Delivery", "Discovery", "Reading", "discover", "identity"]
+__all__ = [
+    "Delivery",
+    "Discovery",
+    "Reading",
+    "delivery_at",
+    "discover",
+    "identity",
+    "not_readable",
+    "unreadable",
+]
 
 _Compression: TypeAlias = Literal["", "gz", "zst"]
 
 _ENDINGS: Final[Mapping[str, _Compression]] = {".gz": "gz", ".zst": "zst"}
-_OWN: Final = frozenset(
-    (".locks", ".meterhouse", "contracts", "index", "judged", "lake", "landing", "log", "models")
-)
-"""Folders of a project that never hold deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Reading:
         try:
             self._file: BinaryIO = delivery.path.open("rb")
         except OSError as error:
-            raise _unreadable(delivery.identity, error) from error
+            raise unreadable(delivery.identity, error) from error
         self._before = os.fstat(self._file.fileno())
 
     def __enter__(self) -> Reading:
@@ -77,7 +82,16 @@ class Reading:
         try:
             return self._file.read(size)
         except OSError as error:
-            raise _unreadable(self._delivery.identity, error) from error
+            raise unreadable(self._delivery.identity, error) from error
+
+    def seek(self, offset: int) -> None:
+        """Go on reading at ``offset``."""
+        self._file.seek(offset)
+
+    @property
+    def status(self) -> os.stat_result:
+        """The open file's, when it was opened."""
+        return self._before
 
     def changed(self) -> bool:
         """Return whether the open file was written to since it was opened."""
@@ -100,6 +114,15 @@ class Discovery:
     """Identities of files that no contract recognises, sorted."""
     problems: list[MeterhouseError] = field(default_factory=list)
     """Files and folders that could not be looked at, and files that two contracts claim."""
+
+    def wait_for(self, contracts: Sequence[BadContract]) -> None:
+        """Note contracts that are not valid; what only they recognise waits for them."""
+        self.problems += [bad.error for bad in contracts]
+        self.unrecognised = [
+            name
+            for name in self.unrecognised
+            if not any(bad.claims(name.rpartition("/")[2]) for bad in contracts)
+        ]
 
 
 def discover(
@@ -127,26 +150,15 @@ def discover(
     if source is not None and source not in contracts:
         raise UsageError.unknown("source", source, contracts, where="--source")
     chosen = contracts if source is None else {source: contracts[source]}
-    search = _Search(chosen, contracts[source] if source else None, os.path.realpath(project))
-    for path in paths:
-        search.named(Path(path))
-    return search.found()
+    root = os.path.realpath(project)
+    files = _Files(chosen, contracts[source] if source else None, root)
+    for found in walk(paths, root):
+        files.see(found)
+    return files.found()
 
 
-def identity(real: str, project: str) -> str:
-    r"""Return what the log calls the file at resolved path ``real``.
-
-    Relative to the resolved folder ``project`` when it lies inside. Bytes that are not
-    UTF-8 become ``\xNN`` (and a name's own ``\x`` becomes ``\x5cx``), so that different
-    names stay different.
-    """
-    inside = os.path.commonpath([real, project]) == project and real != project
-    name = os.path.relpath(real, project) if inside else real
-    return os.fsencode(name).replace(b"\\x", b"\\x5cx").decode("utf-8", "backslashreplace")
-
-
-class _Search:
-    """One walk: remembers the folders it has been to and the files it has seen."""
+class _Files:
+    """Recognises what a walk comes across; remembers the files it has seen."""
 
     def __init__(
         self, contracts: Mapping[str, Contract], forced: Contract | None, project: str
@@ -154,7 +166,6 @@ class _Search:
         self._contracts = contracts
         self._forced = forced
         self._project = project
-        self._folders: set[tuple[int, int]] = set()
         self._files: list[Delivery] = []
         self._problems: list[MeterhouseError] = []
         self._known: set[str] = set()
@@ -162,56 +173,21 @@ class _Search:
         """No contract recognised them, yet: another link may give the file a better name."""
 
     def found(self) -> Discovery:
-        """Return what the walk has come across so far."""
+        """Return what was seen so far."""
         files = sorted(self._files, key=lambda delivery: delivery.identity)
         return Discovery(files, sorted(self._left - self._known), self._problems)
 
-    def named(self, path: Path) -> None:
-        """Look at a path that the user gave."""
-        if not (path.is_symlink() or path.exists()):
-            raise UsageError(
-                f'path "{_shown(path)}" does not exist', "", "see the spelling; nothing was taken"
-            )
-        self._look(path, self._forced)
-
-    def _look(self, path: Path, forced: Contract | None) -> None:
-        try:
-            status = path.stat()
-        except OSError as error:
-            # A name that leads nowhere matters only when a contract would have taken it.
-            self._file(path, forced, _unreadable(self._identity(path), error))
+    def see(self, found: Found) -> None:
+        """Look at one name."""
+        name = identity(found.real, self._project)
+        if found.folder:
+            self._problems += [unreadable(name, found.error)] if found.error is not None else []
             return
-        if stat.S_ISDIR(status.st_mode):
-            self._folder(path, (status.st_dev, status.st_ino))
-        elif stat.S_ISREG(status.st_mode):
-            self._file(path, forced, None, status.st_size)
-        else:
-            name = self._identity(path)
-            fix = "deliver a file; it was left out"
-            self._file(path, forced, UsageError(f'"{name}" is not a regular file', name, fix))
-
-    def _folder(self, path: Path, key: tuple[int, int]) -> None:
-        if key in self._folders:
-            return
-        self._folders.add(key)
-        own = os.path.realpath(path) == self._project
-        try:
-            names = sorted(child.name for child in path.iterdir())
-        except OSError as error:
-            self._problems.append(_unreadable(self._identity(path), error))
-            return
-        for name in names:
-            if not (own and (name in _OWN or name == "meterhouse.toml")):
-                self._look(path / name, None)
-
-    def _file(
-        self, path: Path, forced: Contract | None, problem: MeterhouseError | None, size: int = 0
-    ) -> None:
-        name = self._identity(path)
         if name in self._known:
             return
         try:
-            contract = forced or recognise(self._contracts, _shown(path.name))
+            contract = self._forced if found.named else None
+            contract = contract or recognise(self._contracts, shown(Path(found.path).name))
         except UsageError as ambiguous:
             self._known.add(name)
             self._problems.append(ambiguous)
@@ -220,31 +196,34 @@ class _Search:
             self._left.add(name)
             return
         self._known.add(name)
+        # A name that leads nowhere matters only when a contract would have taken it.
+        problem = not_readable(found, name)
         if problem is not None:
             self._problems.append(problem)
-        else:
-            compression = _ENDINGS.get(path.suffix, "")
-            self._files.append(Delivery(path, name, contract, compression, size))
-
-    def _identity(self, path: Path) -> str:
-        if path.exists():
-            return identity(os.path.realpath(path), self._project)
-        # A link that leads nowhere has no other name than its own.
-        return identity(str(Path(os.path.realpath(path.parent), path.name)), self._project)
+        elif found.status is not None:
+            self._files.append(delivery_at(found.path, name, contract, found.status.st_size))
 
 
-def _shown(name: str | Path) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def delivery_at(path: str, name: str, contract: Contract, size: int) -> Delivery:
+    """Return the file at ``path``, which the log calls ``name``, as a delivery."""
+    compression = _ENDINGS.get(Path(path).suffix, "")
+    return Delivery(Path(path), name, contract, compression, size)
 
 
-def _unreadable(name: str, error: OSError) -> EnvironmentFailureError:
+def not_readable(found: Found, name: str) -> MeterhouseError | None:
+    """Return why the bytes of what was found can't be had, None when they can."""
+    if found.error is not None:
+        return unreadable(name, found.error)
+    if found.regular:
+        return None
+    return UsageError(f'"{name}" is not a regular file', name, "deliver a file; it was left out")
+
+
+def unreadable(name: str, error: OSError) -> EnvironmentFailureError:
+    """Return the error for a file that the system does not let us read."""
     reason = error.strerror or type(error).__name__
     return EnvironmentFailureError(
         f'file "{name}" could not be read: {reason}',
         name,
         "see to it and run the same command again; nothing of it was taken",
     )
-
-
-_AMBIGUOUS: Final = object.__new__(Contract)
-"""Stands for "two contracts claim it": already reported, not to be taken."""

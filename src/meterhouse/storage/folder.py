@@ -44,26 +44,22 @@ class FolderBlobs:
             group_shared: Files and folders get modes that let the owner's group read them,
                 whatever the umask.
         """
-        self._root = root
+        self._root = root.absolute()
         self._group_shared = group_shared
         self._serial = itertools.count()
+        self._synced: set[Path] = set()
+        """Folders whose own names survive a power loss."""
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Store ``data`` unless ``name`` exists; exactly one of racing callers gets True."""
         target = self._path(name)
         with _environment(name):
-            if target.exists():
-                return False
-            temporary = self._temporary(target, data, durable=True)
-            try:
-                # A link fails when the name is there; a rename would replace it.
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink()
+            added = not target.exists() and self._link(target, data)
+            if not added:
+                # Whoever put it may have died before its name was synced.
+                self._folder(target.parent)
             _sync_folder(target.parent)
-        return True
+        return added
 
     def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Store or replace ``name`` atomically."""
@@ -116,16 +112,36 @@ class FolderBlobs:
                 raise
         return path
 
+    def _link(self, target: Path, data: bytes) -> bool:
+        temporary = self._temporary(target, data, durable=True)
+        try:
+            # A link fails when the name is there; a rename would replace it.
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
     def _folder(self, folder: Path) -> None:
-        if folder.is_dir():
+        """Make ``folder``, and its name durable, or the files in it would not be.
+
+        A folder of ours that is there may not be durable: who made it may have died first.
+        """
+        there, below = folder.is_dir(), self._root in folder.parents
+        if there and (folder in self._synced or not (below or folder == self._root)):
             return
-        self._folder(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir()
-            if self._group_shared:
-                folder.chmod(0o2750)
-        # The new name must survive too, or the file in it would not.
-        _sync_folder(folder.parent)
+        if below or not there:
+            self._folder(folder.parent)
+        if not there:
+            with suppress(FileExistsError):
+                folder.mkdir()
+                if self._group_shared:
+                    folder.chmod(0o2750)
+        # Of the folder above the project we may lack the right to open it.
+        with suppress(PermissionError):
+            _sync_folder(folder.parent)
+        self._synced.add(folder)
 
     def _walk(self, folder: str, after: str) -> Iterator[str]:
         try:

@@ -8,6 +8,7 @@ from meterhouse.log.entry import Entry
 from meterhouse.verify.derive import derive_again
 from meterhouse.verify.lake import check_gold, check_lake, check_lake_terms
 from meterhouse.verify.ledger import Tally, check_ledger, landed_as_logged, terms_of
+from meterhouse.verify.live import check_live
 from meterhouse.verify.report import Check, Finding, Report, Severity, Term
 from meterhouse.verify.served import check_serving
 from meterhouse.verify.subject import Scope, Subject
@@ -41,25 +42,36 @@ def verify(
     checks += [check_log(subject, scope), check_landing(subject, scope)]
     checks += [check_judged(subject, scope, kept, upto), check_state(subject)]
     checks.append(check_versions(subject, versions))
-    if not subject.truth_holds or scope.quick or scope.since:
-        landed = landed_as_logged(subject.data_entries(upto=subject.covered))
+    attested = [one.attestation for one in subject.segments] if subject.attested else []
+    if not _judges_again(subject, scope):
+        landed = landed_as_logged(subject.data_entries(upto=subject.covered), attested)
     else:
         checks.append(derive_again(subject, landed, progress))
+        for source, tally in landed_as_logged((), attested).items():
+            landed.setdefault(source, Tally()).merge(tally)
     checks += [check_lake(subject, scope), check_lake_terms(subject, upto)]
     checks += [check_gold(subject, upto), check_serving(subject)]
+    if not (scope.quick or scope.since) and not any(check.findings for check in checks):
+        # What is computed from damaged views says nothing of live rows.
+        checks.append(check_live(subject))
     terms = _terms(landed, kept, versions)
     checks.append(check_ledger(terms, _of_ledger(checks)))
-    last = subject.entries[-1] if subject.entries else None
     return Report(
         terms=tuple(terms),
         checks=tuple(checks),
-        position=last.position if last is not None else 0,
-        head=last.sha256 if last is not None else "",
+        position=subject.last.position,
+        head=subject.last.head,
         published=subject.published.stamp.position if subject.published is not None else 0,
         scope="quick" if scope.quick else "full",
         since=scope.since,
         notes=tuple(_notes(subject, scope)),
     )
+
+
+def _judges_again(subject: Subject, scope: Scope) -> bool:
+    """What follows sealed entries can be judged only by what the views were after these."""
+    there = not subject.attested or subject.state is not None
+    return subject.truth_holds and there and not (scope.quick or scope.since)
 
 
 def _terms(
@@ -91,7 +103,12 @@ def _notes(subject: Subject, scope: Scope) -> list[str]:
             f"{objects} that no entry names: what a crash or a refused delivery left may be "
             f"removed (first: {left[0]})"
         )
-    last = subject.entries[-1].position if subject.entries else 0
+    last = subject.last.position
+    if subject.attested:
+        notes.append(
+            f"entries 1 to {subject.attested:,} are sealed: their {len(subject.segments):,} "
+            "segments attest to them; verify --full reads and judges them again"
+        )
     if subject.covered < last:
         notes.append(
             f"log entries {subject.covered + 1} to {last} are not applied yet: the next ingest "
@@ -102,6 +119,6 @@ def _notes(subject: Subject, scope: Scope) -> list[str]:
             "log or landing are damaged, so nothing was judged again; "
             "landed is counted from the log entries"
         )
-    elif scope.quick or scope.since:
+    elif not _judges_again(subject, scope):
         notes.append("nothing was judged again; landed is counted from the log entries")
     return notes

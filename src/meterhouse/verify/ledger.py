@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.money import UNKNOWN_CURRENCY, decimal_text, exact_sum, scaled
 from meterhouse.log.entry import Entry
+from meterhouse.log.segments import Attestation
 from meterhouse.names import ACCEPTED, DUPLICATE, QUARANTINED, SCALE
 from meterhouse.verify.report import Check, Severity, Term
 
@@ -86,22 +87,36 @@ class Tally:
         return sum(self.money.get((column, currency, verdict), 0) for verdict in VERDICTS)
 
 
-def landed_as_logged(entries: Iterable[Entry]) -> dict[str, Tally]:
+def landed_as_logged(
+    entries: Iterable[Entry], attested: Iterable[Attestation] = ()
+) -> dict[str, Tally]:
     """Return what the log says landed, by source: for a look that judges nothing again.
 
     All of it stands under the verdict "accepted", since only sums over verdicts are used.
+
+    Args:
+        entries: Data entries.
+        attested: Segments whose word is taken for theirs.
     """
     found: dict[str, Tally] = {}
+    for said in attested:
+        for source, sums in said.sources.items():
+            _add_logged(found.setdefault(source, Tally()), sums["counts"], sums["money"])
     for entry in entries:
-        tally = found.setdefault(entry.source, Tally())
-        tally.records[ACCEPTED] += entry.counts.get("landed", 0)
-        tally.blank += entry.counts.get("blank", 0)
-        for column, currencies in entry.money.items():
-            for currency, sums in currencies.items():
-                units = Decimal(sums["landed"]).scaleb(SCALE, _EXACT)
-                tally.money[column, currency, ACCEPTED] += int(units)
-                tally.unreadable[column, currency] += int(sums.get("unreadable", "0"))
+        _add_logged(found.setdefault(entry.source, Tally()), entry.counts, entry.money)
     return found
+
+
+def _add_logged(
+    tally: Tally, counts: Mapping[str, int], money: Mapping[str, Mapping[str, Mapping[str, str]]]
+) -> None:
+    tally.records[ACCEPTED] += counts.get("landed", 0)
+    tally.blank += counts.get("blank", 0)
+    for column, currencies in money.items():
+        for currency, sums in currencies.items():
+            units = Decimal(sums["landed"]).scaleb(SCALE, _EXACT)
+            tally.money[column, currency, ACCEPTED] += int(units)
+            tally.unreadable[column, currency] += int(sums.get("unreadable", "0"))
 
 
 def columns_counted(contract: Contract, present: Iterable[str]) -> list[str]:

@@ -28,8 +28,8 @@ def check_rebuildable(subject: Subject, *, accept_loss: bool) -> None:
     Raises:
         DamageError: Something of the truth is damaged, or lost and not to be given up.
     """
-    alone = Subject(subject.root, subject.blobs, subject.engine, None, None, None)
-    quick = Scope(quick=True)
+    alone = Subject(subject.root, subject.blobs, subject.engine, None, None, None, subject.span)
+    quick = Scope(quick=True, full=True)
     for check in (check_log(alone, quick), check_landing(alone, quick)):
         if check.findings:
             raise _damage(check)
@@ -59,11 +59,15 @@ def drop_damaged_serving(subject: Subject) -> None:
     """Delete the serving store when it does not hold what was published.
 
     A whole one stays, so that questions are answered until the new epoch replaces it. Tables
-    of the lake that are damaged themselves bear no witness against it.
+    of the lake that are damaged themselves bear no witness against it. One that stands where
+    the log does not reach any more can't be gone on from.
     """
     check_lake(subject, Scope())
     if subject.published is not None and not check_serving(subject).findings:
-        return
+        assert subject.serving is not None
+        stamp = subject.serving.stamp()
+        if stamp is None or subject.stamp_of(stamp.position) == stamp:
+            return
     for end in ("", "-wal", "-shm", "-journal"):
         path = subject.root / f"serving.db{end}"
         if path.is_dir():

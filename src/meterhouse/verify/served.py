@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from meterhouse.errors import MeterhouseError, UsageError
 from meterhouse.lake.published import Published
-from meterhouse.ports import ParquetFiles
 from meterhouse.serving.arrow_rows import schema_text, stored_columns
-from meterhouse.serving.schema import Served
-from meterhouse.serving.snapshot import SqliteSnapshot, StoredTable, read
+from meterhouse.serving.schema import Served, StoredTable
+from meterhouse.serving.snapshot import SqliteSnapshot, read
+from meterhouse.serving.sqlite import SqliteServing
 from meterhouse.verify.report import Check
 from meterhouse.verify.subject import Subject
 
-__all__ = ["check_serving"]
+__all__ = ["SERVING_FILE", "check_serving", "row_text"]
 
-_FILE = "serving.db"
+SERVING_FILE: Final = "serving.db"
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the store says of itself."""
+    """What the store says of itself, live rows apart."""
 
     served: Served
     tables: Mapping[str, StoredTable]
@@ -38,22 +38,22 @@ def check_serving(subject: Subject) -> Check:
     if published is None or subject.serving is None:
         return check
     try:
-        look = read(subject.root / _FILE, _look)
+        look = read(subject.root / SERVING_FILE, _look)
     except UsageError:
-        check.fail("rebuildable", "serving store is missing or empty", file=_FILE)
+        check.fail("rebuildable", "serving store is missing or empty", file=SERVING_FILE)
         return check
     except MeterhouseError as error:
-        check.fail("rebuildable", error.what, file=_FILE)
+        check.fail("rebuildable", error.what, file=SERVING_FILE)
         return check
     for problem in look.problems:
-        check.fail("rebuildable", f"serving store: {problem}", file=_FILE)
+        check.fail("rebuildable", f"serving store: {problem}", file=SERVING_FILE)
     _check_epoch(check, published, look.served)
     gold = {name for name in published.tables if name.startswith("gold.")}
     check.expect(
         ", ".join(sorted(gold)),
         ", ".join(sorted(look.tables)),
         "serving holds other tables than gold has",
-        file=_FILE,
+        file=SERVING_FILE,
         severity="rebuildable",
     )
     for name in sorted(gold & look.tables.keys()):
@@ -62,7 +62,7 @@ def check_serving(subject: Subject) -> Check:
 
 
 def _look(snapshot: SqliteSnapshot) -> _Look:
-    return _Look(snapshot.served, snapshot.stored, snapshot.check())
+    return _Look(snapshot.standing.epoch, snapshot.stored, snapshot.check())
 
 
 def _check_epoch(check: Check, published: Published, served: Served) -> None:
@@ -76,7 +76,7 @@ def _check_epoch(check: Check, published: Published, served: Served) -> None:
             dict(served.details),
         ),
     ):
-        check.expect(expected, found, what, file=_FILE, severity="rebuildable")
+        check.expect(expected, found, what, file=SERVING_FILE, severity="rebuildable")
 
 
 def _check_table(subject: Subject, check: Check, published: Published, stored: StoredTable) -> None:
@@ -96,49 +96,60 @@ def _check_table(subject: Subject, check: Check, published: Published, stored: S
         stored_columns(schema),
     )
     if as_written:
-        _compare_rows(subject, check, lake, stored)
+        _compare_rows(subject, check, published, stored)
     else:
         check.fail(
             "rebuildable",
             "serving describes the columns of a table otherwise than the lake",
-            file=_FILE,
+            file=SERVING_FILE,
             table=name,
             expected=", ".join(f"{item.name} {item.type}" for item in schema),
             found=kept,
         )
 
 
-def _compare_rows(subject: Subject, check: Check, lake: ParquetFiles, stored: StoredTable) -> None:
-    name = stored.name
-    assert subject.serving is not None
+def _compare_rows(
+    subject: Subject, check: Check, published: Published, stored: StoredTable
+) -> None:
+    name, lake = stored.name, published.relation(stored.name)
     try:
-        rows = subject.serving.rows(name).read_all()
+        rows = SqliteServing(subject.root / SERVING_FILE).epoch_rows(name).read_all()
         check.covered += rows.num_rows
         check.expect(
             stored.rows,
             rows.num_rows,
             "serving says it holds another number of rows than it does",
-            file=_FILE,
+            file=SERVING_FILE,
             table=name,
             severity="rebuildable",
         )
         columns = ", ".join(f'"{column}"' for column in lake.schema.names)
+        sides = {"lake": f"lake{_kept(published, stored)}", "served": "served"}
         with subject.engine.session({"lake": lake, "served": rows}) as session:
             for what, side, one, other in (
                 ("serving lacks a row of the lake", "expected", "lake", "served"),
                 ("serving has a row that is not in the lake", "found", "served", "lake"),
             ):
                 odd = session.query(
-                    f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other}"
+                    f"SELECT {columns} FROM {sides[one]} "
+                    f"EXCEPT ALL SELECT {columns} FROM {sides[other]}"
                 )
                 for row in odd.slice(0, _SHOWN).to_pylist():
-                    where: dict[str, Any] = {side: _text(row)}
-                    check.fail("rebuildable", what, file=_FILE, table=name, **where)
+                    where: dict[str, Any] = {side: row_text(row)}
+                    check.fail("rebuildable", what, file=SERVING_FILE, table=name, **where)
     except MeterhouseError as error:
-        check.fail("rebuildable", error.what, file=_FILE, table=name)
+        check.fail("rebuildable", error.what, file=SERVING_FILE, table=name)
 
 
-def _text(row: Mapping[str, object]) -> str:
+def _kept(published: Published, stored: StoredTable) -> str:
+    """Return the WHERE of the lake's rows that the store holds; "" for all of them."""
+    first = published.details.get("keep_from", {}).get(stored.name)
+    keep = stored.layout.keep
+    return f" WHERE \"{keep}\" >= DATE '{first}'" if first is not None and keep else ""
+
+
+def row_text(row: Mapping[str, object]) -> str:
+    """Return a row as ``column=value``, decimals in plain notation."""
     return ", ".join(
         f"{name}={format(value, 'f') if isinstance(value, Decimal) else value}"
         for name, value in row.items()

@@ -372,6 +372,7 @@ _TICKETS = """/* ---
 description: Tickets by organisation.
 owner: a@example.com
 kind: view
+batch_only: An example of a table that a batch computes.
 grain: [org_id]
 columns: {org_id: Organisation., ticket_count: Tickets.}
 serving: {partition_key: [org_id], clustering: []}

@@ -97,3 +97,40 @@ def test_a_new_model_is_computed_from_everything(models: Models) -> None:
     assert (found["gold.costs"].action, found["gold.costs"].why) == ("recompute", "it is new")
     assert not found["gold.costs"].restated
     assert found["gold.org_costs"].action == "recompute"
+
+
+DERIVED = """/* ---
+description: Cost of all days, added up from the days.
+owner: a@example.com
+kind: mergeable
+grain: [org_id]
+columns: {org_id: Organisation., cost_usd: {unit: USD, doc: Cost.}, event_count: Events.}
+serving: {partition_key: [org_id], clustering: []}
+--- */
+SELECT
+    cost.org_id::VARCHAR AS org_id,
+    coalesce(sum(cost.cost_usd), 0)::DECIMAL(38, 9) AS cost_usd,
+    coalesce(sum(cost.event_count), 0)::BIGINT AS event_count
+FROM gold.costs AS cost
+GROUP BY cost.org_id
+"""
+
+
+def test_what_is_derived_from_a_merged_table_is_merged_too() -> None:
+    models = small_models(CONTRACTS, gold_total=DERIVED)
+    assert models.problems == ()
+
+    assert actions(models)["gold.total"] == "keep"
+    assert actions(models, usage_events="grown")["gold.total"] == "merge"
+    assert actions(models, usage_events="replaced")["gold.total"] == "recompute"
+
+
+def test_what_is_derived_from_a_table_that_is_new_is_computed_whole() -> None:
+    models = small_models(CONTRACTS, gold_total=DERIVED)
+    bronze: dict[str, Change] = dict.fromkeys(bronze_schemas(CONTRACTS), "same")
+    bronze["bronze.usage_events"] = "grown"
+    published = {"gold.total": models["gold.total"].sha256}
+
+    found = {step.name: step.action for step in plan(models, published, bronze, full=False)}
+
+    assert (found["gold.costs"], found["gold.total"]) == ("recompute", "recompute")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from meterhouse.engines.duckdb import DuckDBEngine
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.contracts import load_contracts
-from meterhouse.log.apply import Apply, judged_path
+from meterhouse.log.apply import Apply
 from meterhouse.log.chain import Log
 from meterhouse.log.ingest import Ingest, IngestReport
 from meterhouse.log.state import State
@@ -93,9 +93,7 @@ class House:
     def judged(self, source: str) -> pa.Table:
         """All judged rows of a source, in the order of the log."""
         files = self.state.judged_files(source)
-        return pa.concat_tables(
-            [pq.read_table(self.root / judged_path(source, file.position)) for file in files]
-        )
+        return pa.concat_tables([pq.read_table(self.root / file.path) for file in files])
 
     def verdicts(self, source: str, column: str) -> list[tuple[Any, str]]:
         table = self.judged(source)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from meterhouse.errors import DamageError
-from meterhouse.log.state import JudgedFile, Pinned, Run, RunGone, State, Taken
+from meterhouse.log.state import (
+    Counted,
+    JudgedFile,
+    Pinned,
+    Run,
+    RunGone,
+    State,
+    Taken,
+    Totals,
+)
 from meterhouse.ports import Stamp
 
 COVER = Stamp("p-1", 0, 2, "a" * 64)
-TAKEN = Taken("usage", "inbox/a.jsonl", 0, 10, 1, "r1", False, 2, True)
+ROOT = "a1" * 32
+TAKEN = Taken("usage", "inbox/a.jsonl", 0, 10, 1, ROOT, False, 2, True, versioned=True)
 
 
 @pytest.fixture
@@ -24,7 +37,7 @@ def test_what_is_staged_is_seen_at_once_and_lost_with_the_process(path: Path) ->
     state.stage([TAKEN, Pinned("usage", "c1", 1), JudgedFile(2, "usage", 3, 4, "s")])
 
     assert state.taken("usage", "inbox/a.jsonl") == [TAKEN]
-    assert state.root_seen("usage", "r1")
+    assert state.root_seen("usage", ROOT)
     assert state.contract("usage") == "c1"
     assert [file.position for file in state.judged_files("usage")] == [2]
     assert State.open(path).taken("usage", "inbox/a.jsonl") == []
@@ -119,3 +132,101 @@ def test_a_file_that_is_no_database_is_damage_that_rebuild_mends(path: Path, dam
 def test_a_missing_view_is_damage_where_none_may_be_made(path: Path) -> None:
     with pytest.raises(DamageError, match="is missing"):
         State.open(path, create=False)
+
+
+FIRST_FORMAT = """
+CREATE TABLE cover (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    project TEXT NOT NULL, fork INTEGER NOT NULL, position INTEGER NOT NULL, head TEXT NOT NULL
+);
+CREATE TABLE inputs (
+    source TEXT NOT NULL, file TEXT NOT NULL, lo INTEGER NOT NULL, hi INTEGER NOT NULL,
+    lines_end INTEGER NOT NULL, root TEXT NOT NULL, whole INTEGER NOT NULL,
+    position INTEGER NOT NULL, ends_newline INTEGER NOT NULL
+);
+CREATE INDEX inputs_by_file ON inputs (source, file, position, lo);
+CREATE INDEX inputs_by_root ON inputs (source, root);
+CREATE TABLE contracts (
+    source TEXT NOT NULL, sha256 TEXT NOT NULL, position INTEGER PRIMARY KEY
+);
+CREATE TABLE judged (
+    position INTEGER PRIMARY KEY, source TEXT NOT NULL, rows INTEGER NOT NULL,
+    size INTEGER NOT NULL, sha256 TEXT NOT NULL
+);
+CREATE TABLE runs (
+    source TEXT NOT NULL, which TEXT NOT NULL, name TEXT NOT NULL, tier INTEGER NOT NULL,
+    rows INTEGER NOT NULL, sha256 TEXT NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY (source, which, name)
+);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_state_of_the_first_format_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(FIRST_FORMAT)
+        db.execute("INSERT INTO cover VALUES (1, 'p-1', 0, 2, ?)", ("a" * 64,))
+        for lo, file in ((0, "inbox/a.jsonl"), (0, "inbox/b.jsonl"), (10, "inbox/b.jsonl")):
+            values = ("usage", file, lo, lo + 10, 1, ROOT, int(lo > 0), 2, int(lo == 0))
+            db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        db.execute("INSERT INTO contracts VALUES ('usage', 'c1', 1)")
+        db.execute("INSERT INTO judged VALUES (2, 'usage', 3, 4, 's')")
+        db.commit()
+    with pytest.raises(DamageError, match="older format 1"):
+        State.open(path, create=False)
+
+    state = State.open(path)
+
+    assert state.stamp() == COVER
+    second = Taken("usage", "inbox/b.jsonl", 10, 20, 1, ROOT, True, 2, False, versioned=True)
+    assert state.taken("usage", "inbox/a.jsonl") == [TAKEN]
+    assert state.last_taken("usage", "inbox/b.jsonl") == second
+    assert len(state.root_taken("usage", ROOT)) == len(state.inputs()) == 3
+    assert state.judged_files() == [JudgedFile(2, "usage", 3, 4, "s")]
+    assert state.contract("usage") == "c1"
+    assert state.totals() == ([], 2)
+    assert state.check() == []
+
+
+def test_what_is_counted_is_added_up(path: Path) -> None:
+    state = State.open(path)
+    for position in (2, 3):
+        counts = {"landed": position, "accepted": 1, "blank": 4}
+        state.stage([replace(TAKEN, position=position), Counted("usage", position, "t", counts)])
+    state.stage([Counted("other", 4, "u", {"landed": 1})])
+    state.advance(replace(COVER, position=4))
+
+    found, since = state.totals()
+
+    zero = dict.fromkeys(("landed", "accepted", "quarantined", "duplicate", "blank", "removed"), 0)
+    assert found == [
+        Totals("other", 0, 1, {**zero, "landed": 1}, 4, "u"),
+        Totals("usage", 1, 2, {**zero, "landed": 5, "accepted": 2, "blank": 8}, 3, "t"),
+    ]
+    assert since == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE inputs SET flags = 8",
+        "UPDATE inputs SET number = 1",
+        "UPDATE inputs SET file = 7",
+        "INSERT INTO files VALUES (9, 'usage', 'c')",
+        "INSERT INTO marks VALUES ('joined', 99)",
+        "INSERT INTO marks VALUES ('other', 1)",
+        "UPDATE inputs SET root = 'text'",
+    ],
+)
+def test_values_that_nobody_wrote_are_found(path: Path, change: str) -> None:
+    state = State.open(path)
+    state.stage([TAKEN])
+    state.advance(COVER)
+    assert state.check() == []
+
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(change)
+        db.commit()
+
+    assert state.check() != []

@@ -37,9 +37,18 @@ LEFT JOIN bronze.orgs AS org ON event.org_id = org.org_id
 
 
 def text(
-    sql: str, *, kind: str = "view", grain: str = "org_id", columns: str = "", more: str = ""
+    sql: str,
+    *,
+    kind: str = "view",
+    grain: str = "org_id",
+    columns: str = "",
+    more: str = "",
+    live: bool = False,
 ) -> str:
-    """Return a model file; every ``AS name`` at a line's end is documented."""
+    """Return a model file; every ``AS name`` at a line's end is documented.
+
+    Only a view that is said to be ``live`` has to prove that it can be.
+    """
     names = columns.split() or [
         line.rsplit(" AS ", 1)[1].rstrip(",")
         for line in sql.splitlines()
@@ -52,7 +61,8 @@ def text(
         "owner: test@example.com\n"
         f"kind: {kind}\n"
         f"grain: [{grain}]\n"
-        f"columns:\n{documented}{more}"
+        + ("" if live or kind != "view" else "batch_only: An example.\n")
+        + f"columns:\n{documented}{more}"
         "--- */\n" + sql
     )
 

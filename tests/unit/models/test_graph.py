@@ -67,7 +67,7 @@ def test_an_unknown_table_names_the_nearest_and_the_line() -> None:
     found = problem(gold_a=reading("bronze.usages"))
 
     assert 'did you mean "bronze.usage"?' in found
-    assert "models/gold/a.sql:13" in found
+    assert "models/gold/a.sql:14" in found
 
 
 def test_silver_does_not_read_gold() -> None:

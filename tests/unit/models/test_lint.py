@@ -50,7 +50,7 @@ def test_an_expression_that_would_not_be_exact_or_repeatable_is_refused(
     found = problem(gold_example=view(expression))
 
     assert reason in found
-    assert "models/gold/example.sql:12" in found
+    assert "models/gold/example.sql:13" in found
     assert "fix:" in found
 
 
@@ -223,3 +223,42 @@ def test_one_mistake_is_reported_once() -> None:
     found = load(gold_example=twice).problems
 
     assert len({str(error) for error in found}) == len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("summed", "kept", "places"),
+    [
+        ("event.cost_usd", "DECIMAL(38, 2)", 9),
+        ("event.cost_usd", "BIGINT", 9),
+        ("-(event.cost_usd * 0.25)", "DECIMAL(38, 9)", 11),
+        ("CASE WHEN event.org_id > 'a' THEN event.cost_usd END", "DECIMAL(38, 6)", 9),
+        ("event.cost_usd::DECIMAL(38, 4) + 1.5", "DECIMAL(38, 2)", 4),
+    ],
+)
+def test_a_sum_that_would_be_rounded_in_parts_is_refused(
+    summed: str, kept: str, places: int
+) -> None:
+    old = "sum(event.cost_usd), 0)::DECIMAL(38, 9)"
+    sql = DAILY.replace(old, f"sum({summed}), 0)::{kept}")
+
+    found = problem(gold_example=text(sql, kind="mergeable"))
+
+    assert f'"cost_usd" is a sum with {places} decimal places, rounded to' in found
+
+
+@pytest.mark.parametrize(
+    ("summed", "kept"),
+    [
+        ("event.cost_usd::DECIMAL(38, 2)", "DECIMAL(38, 2)"),
+        ("coalesce(event.cost_usd, 0)", "DECIMAL(38, 9)"),
+        ("length(event.org_id)", "BIGINT"),
+    ],
+)
+def test_a_sum_with_all_its_places_passes(summed: str, kept: str) -> None:
+    old = "sum(event.cost_usd), 0)::DECIMAL(38, 9)"
+
+    models = load(
+        gold_example=text(DAILY.replace(old, f"sum({summed}), 0)::{kept}"), kind="mergeable")
+    )
+
+    assert models.problems == ()

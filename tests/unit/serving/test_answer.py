@@ -36,3 +36,22 @@ def test_the_oldest_table_of_an_answer_decides() -> None:
     found = AsOf.of_tables(PUBLISHED, ["gold.costs", "gold.older"], DETAILS, NOW)
 
     assert (found.position, found.stale) == (9, ("gold.costs", "gold.older"))
+
+
+def test_a_batch_only_table_stands_where_the_last_batch_stood() -> None:
+    behind = {"gold.anomalies": (12, TAKEN - timedelta(hours=1))}
+
+    found = PUBLISHED.behind(["gold.anomalies", "gold.tickets"], behind, NOW)
+
+    assert (found.position, found.age_s) == (12, 70 * 60)
+    assert found.body()["batch_only"] == ["gold.anomalies"]
+    assert found.sentence().endswith("the last batch: gold.anomalies does not follow live")
+    assert PUBLISHED.behind(["gold.tickets"], behind, NOW) == PUBLISHED
+
+
+def test_a_table_that_is_both_stale_and_batch_only_stands_where_it_is_oldest() -> None:
+    stale = AsOf.of_tables(PUBLISHED, ["gold.older"], DETAILS, NOW)
+
+    found = stale.behind(["gold.older"], {"gold.older": (12, TAKEN)}, NOW)
+
+    assert (found.position, found.stale, found.batch_only) == (9, stale.stale, ("gold.older",))

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from meterhouse.errors import DamageError
-from meterhouse.models.model import Model
+from meterhouse.models.model import Model, Ratio
 from meterhouse.serving.schema import (
     NULL_KEY,
     Layout,
     StoredColumn,
     create_table,
     decoder,
+    layout_from_text,
+    layout_text,
     layouts,
 )
 
@@ -53,6 +55,38 @@ def test_the_key_is_partition_then_clustering_then_the_rest_of_the_grain() -> No
 
     key = ("org_id", "usage_date", "service", "region")
     assert found == {"gold.daily": Layout(key, frozenset({"usage_date"}))}
+
+
+def test_a_layout_comes_back_from_its_text() -> None:
+    layout = Layout(
+        ("org_id", "usage_date"),
+        frozenset({"usage_date"}),
+        {"cost_usd": "sum"},
+        {"rate": Ratio("cost_usd", "events_count", 100)},
+        "events_count",
+        "usage_date",
+        True,
+    )
+
+    assert layout_from_text(layout_text(layout)) == layout
+    assert layout_from_text(layout_text(Layout())) == Layout()
+
+
+def test_a_layout_says_how_a_model_merges_and_whether_it_is_live() -> None:
+    given = model(
+        "gold.daily",
+        grain=("org_id",),
+        merge={"cost_usd": "sum"},
+        ratios={"rate": Ratio("cost_usd", "events_count")},
+        count_column="events_count",
+        batch_only="looks at all days",
+        keep="org_id",
+    )
+
+    [found] = layouts([given]).values()
+
+    assert (found.merge, found.ratios) == (given.merge, given.ratios)
+    assert (found.count_column, found.keep, found.batch_only) == ("events_count", "org_id", True)
 
 
 def test_a_table_is_laid_out_in_the_order_of_its_key() -> None:

@@ -24,7 +24,10 @@ columns:
   flag_mad: mad_score > 3.5, before rounding.
   flag_p99: Cost above the 99th percentile.
   anomaly_score: Number of flags, 1 to 3.
-serving: {partition_key: [org_id], clustering: [usage_date DESC, service]}
+serving:
+  partition_key: [org_id]
+  clustering: [usage_date DESC, service]
+  cql: cost_anomalies_by_org_day
 audits:
   - unique: [org_id, usage_date, service]
 --- */

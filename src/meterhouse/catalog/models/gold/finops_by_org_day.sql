@@ -1,7 +1,7 @@
 /* ---
 description: What each organisation used and was charged per day, over all services.
 owner: finops@example.com
-kind: view
+kind: mergeable
 grain: [org_id, usage_date]
 columns:
   org_id: Organisation that is charged.
@@ -26,17 +26,17 @@ audits:
 SELECT
     daily.org_id::VARCHAR AS org_id,
     daily.usage_date::DATE AS usage_date,
-    sum(daily.daily_cost_usd)::DECIMAL(38, 9) AS daily_cost_usd,
-    sum(daily.requests)::DECIMAL(38, 9) AS requests,
-    sum(daily.cpu_hours)::DECIMAL(38, 9) AS cpu_hours,
-    sum(daily.storage_gb_hours)::DECIMAL(38, 9) AS storage_gb_hours,
-    sum(daily.genai_tokens)::DECIMAL(38, 9) AS genai_tokens,
-    sum(daily.carbon_kg)::DECIMAL(38, 9) AS carbon_kg,
-    sum(daily.event_count)::BIGINT AS event_count,
-    sum(daily.requests_reported_count)::BIGINT AS requests_reported_count,
-    sum(daily.cpu_hours_reported_count)::BIGINT AS cpu_hours_reported_count,
-    sum(daily.storage_gb_hours_reported_count)::BIGINT AS storage_gb_hours_reported_count,
-    sum(daily.genai_reported_count)::BIGINT AS genai_reported_count,
-    sum(daily.carbon_reported_count)::BIGINT AS carbon_reported_count
+    coalesce(sum(daily.daily_cost_usd), 0)::DECIMAL(38, 9) AS daily_cost_usd,
+    coalesce(sum(daily.requests), 0)::DECIMAL(38, 9) AS requests,
+    coalesce(sum(daily.cpu_hours), 0)::DECIMAL(38, 9) AS cpu_hours,
+    coalesce(sum(daily.storage_gb_hours), 0)::DECIMAL(38, 9) AS storage_gb_hours,
+    coalesce(sum(daily.genai_tokens), 0)::DECIMAL(38, 9) AS genai_tokens,
+    coalesce(sum(daily.carbon_kg), 0)::DECIMAL(38, 9) AS carbon_kg,
+    coalesce(sum(daily.event_count), 0)::BIGINT AS event_count,
+    coalesce(sum(daily.requests_reported_count), 0)::BIGINT AS requests_reported_count,
+    coalesce(sum(daily.cpu_hours_reported_count), 0)::BIGINT AS cpu_hours_reported_count,
+    coalesce(sum(daily.storage_gb_hours_reported_count), 0)::BIGINT AS storage_gb_hours_reported_count,
+    coalesce(sum(daily.genai_reported_count), 0)::BIGINT AS genai_reported_count,
+    coalesce(sum(daily.carbon_reported_count), 0)::BIGINT AS carbon_reported_count
 FROM gold.org_daily_usage_by_service AS daily
 GROUP BY daily.org_id, daily.usage_date

@@ -12,7 +12,10 @@ columns:
   cost_per_1k_tokens_usd: {unit: USD per 1000 tokens, doc: "6 places, half-even."}
 ratios:
   cost_per_1k_tokens_usd: 1000 * genai_cost_usd / total_tokens
-serving: {partition_key: [org_id], clustering: [usage_date DESC]}
+serving:
+  partition_key: [org_id]
+  clustering: [usage_date DESC]
+  cql: genai_tokens_by_org_day
 audits:
   - unique: [org_id, usage_date]
 --- */

@@ -19,7 +19,10 @@ columns:
   storage_gb_hours_reported_count: Events behind storage_gb_hours.
   genai_reported_count: Events behind genai_tokens.
   carbon_reported_count: Events behind carbon_kg.
-serving: {partition_key: [org_id], clustering: [usage_date DESC, service]}
+serving:
+  partition_key: [org_id]
+  clustering: [usage_date DESC, service]
+  cql: finops_usage_by_org_day
 audits:
   - unique: [org_id, usage_date, service]
   - not_null: [org_id, usage_date, service]

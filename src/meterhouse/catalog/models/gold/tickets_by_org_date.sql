@@ -21,7 +21,14 @@ ratios:
   sla_breach_rate: sla_breached_count / ticket_count
   csat_avg: csat_sum / csat_count
   avg_resolution_hours: resolution_hours_sum / resolved_count
-serving: {partition_key: [org_id], clustering: [ticket_date DESC, severity]}
+serving:
+  partition_key: [org_id]
+  clustering: [ticket_date DESC, severity]
+  cql:
+    tickets_by_org_day_severity:
+    tickets_by_day:
+      partition_key: [severity, month(ticket_date)]
+      clustering: [ticket_date, org_id]
 audits:
   - unique: [org_id, ticket_date, severity]
 --- */

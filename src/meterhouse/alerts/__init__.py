@@ -1,0 +1,1 @@
+"""Cost alerts: raised exactly once for a rule, key and window; delivered at least once."""

@@ -1,0 +1,1 @@
+"""Following folders: what is delivered is in the answers within a second."""

@@ -1,0 +1,320 @@
+"""Every table at one position of the log: the lake, and over it what came since.
+
+Gold is the lake's rows with the live rows over them; bronze the lake's and the judged rows
+since; silver is computed, by the pinned models, where anything that it reads has changed
+since the batch. All of it at the position of the served answers (G4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from meterhouse.errors import DamageError, EnvironmentFailureError, UsageError
+from meterhouse.lake.published import PUBLISHED, Published, read_published
+from meterhouse.layers.bronze import bronze_schemas, current_name
+from meterhouse.layers.generation import Generation, read_generation
+from meterhouse.layers.judged import by_form
+from meterhouse.layers.overlay import LiveTable, Overlay
+from meterhouse.log.apply import judged_path
+from meterhouse.models.finalize import arrow_schema
+from meterhouse.ports import Blobs, Engine, ParquetFiles, Relation, Session
+from meterhouse.serving.answer import AsOf
+from meterhouse.serving.reader import Reader
+from meterhouse.serving.schema import Served
+from meterhouse.serving.snapshot import SqliteSnapshot
+from meterhouse.serving.sqlite import live_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["AtPosition", "Generations", "look"]
+
+_LOOKS: Final = 20
+"""How often in a row somebody else may publish while it is looked."""
+
+Judged = Mapping[str, Mapping[str, ParquetFiles]]
+"""Source → its judged rows since the lake's position, in their forms."""
+
+
+class Generations:
+    """Reads pinned texts, and keeps the last ones: parsing takes tenths of a second."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._kept: Generation | None = None
+
+    def of(self, details: Mapping[str, Any]) -> Generation:
+        """Return the texts that answers with ``details`` were computed with.
+
+        Raises:
+            DamageError: They are missing, or not what was written.
+        """
+        sha256 = details.get("models")
+        if not isinstance(sha256, str):
+            raise DamageError(
+                "what was published doesn't say which models it was computed with",
+                PUBLISHED,
+                "publish it anew: meterhouse batch",
+            )
+        if self._kept is None or self._kept.sha256 != sha256:
+            self._kept = read_generation(self._blobs, sha256)
+        return self._kept
+
+
+@dataclass(frozen=True)
+class AtPosition:
+    """What readers see. Looked up once; stays what it is while others publish."""
+
+    published: Published | None
+    """The lake; None while nothing was published."""
+    position: int
+    """Of the answers: the lake's, or later."""
+    ingest_ts: datetime
+    live: Mapping[str, LiveTable]
+    """Gold table → its live rows; only those asked for, and only where any table is live."""
+    judged: Judged
+    """Only where a table of bronze or silver was asked for."""
+    pinned: Callable[[], Generation]
+    """The texts that the answers are computed with; called when they are needed."""
+    behind: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)
+    """Tables that stand where the last batch stood, with that position and its time."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Of the answers: among others which tables are stale."""
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Return the names of all tables."""
+        if self.published is not None:
+            return list(self.published.tables)
+        return _tables_of(self.generation)
+
+    @cached_property
+    def generation(self) -> Generation:
+        """The texts that the answers are computed with."""
+        return self.pinned()
+
+    def schema(self, name: str) -> pa.Schema:
+        """Return the columns of table ``name``.
+
+        Raises:
+            UsageError: There is no such table; names the nearest.
+        """
+        if self.published is not None:
+            return self.published.table(name).arrow_schema()
+        models, bronze = self.generation.models, bronze_schemas(self.generation.contracts)
+        if name in self.tables:
+            return bronze[name] if name in bronze else arrow_schema(models[name])
+        raise UsageError.unknown("table", name, self.tables)
+
+    @contextmanager
+    def session(
+        self, engine: Engine, names: Sequence[str], also: Mapping[str, Relation] | None = None
+    ) -> Iterator[Session]:
+        """Open a session in which ``names`` can be read by these names.
+
+        Args:
+            engine: A locked one where a user's SQL will run.
+            names: Among those that were asked for when it was looked.
+            also: More relations, by other names.
+        """
+        overlay = self._overlay()
+        for name in names:
+            overlay.see(name)
+        with engine.session({**overlay.relations, **(also or {})}) as session:
+            overlay.make(session)
+            yield session
+
+    @contextmanager
+    def computed(
+        self, engine: Engine, names: Sequence[str], also: Mapping[str, Relation] | None = None
+    ) -> Iterator[Session]:
+        """Open a session in which gold ``names`` are computed from silver and bronze.
+
+        By the pinned models from all rows up to the position: what the answers have to be.
+        It sees ``also``, too, by their names.
+        """
+        overlay = self._overlay(computed=True)
+        for name in names:
+            overlay.see(name)
+        with engine.session({**overlay.relations, **(also or {})}) as session:
+            overlay.make(session)
+            yield session
+
+    def as_of(self, names: Iterable[str], now: datetime) -> AsOf:
+        """Return up to where tables ``names`` stand: where the oldest of them does."""
+        listed = list(names)
+        found = AsOf.at(self.position, self.ingest_ts, now)
+        found = found.behind(listed, self.behind, now)
+        return AsOf.of_tables(found, listed, self.details, now)
+
+    def _overlay(self, *, computed: bool = False) -> Overlay:
+        ahead = self.published is None or self.published.stamp.position < self.position
+        return Overlay(
+            self.published,
+            self.live,
+            self.judged,
+            lambda: self.generation,
+            ahead=ahead,
+            computed=computed,
+        )
+
+
+def look(
+    blobs: Blobs,
+    reader: Reader,
+    generations: Generations,
+    wanted: Callable[[Collection[str]], Collection[str]],
+) -> AtPosition:
+    """Look where the answers stand, and take up what lies between the lake and there.
+
+    Args:
+        blobs: The project's files.
+        reader: Of its serving store.
+        generations: The texts that answers were computed with.
+        wanted: Given the names of all tables, those that will be read.
+
+    Raises:
+        UsageError: Nothing was published yet.
+        DamageError: What is published, or served, is not what was written.
+    """
+    for _ in range(_LOOKS):
+        published = read_published(blobs)
+        names = frozenset(wanted(list(published.tables))) if published is not None else None
+
+        def taken(
+            snapshot: SqliteSnapshot, names: frozenset[str] | None = names
+        ) -> tuple[Served, dict[str, LiveTable]]:
+            return snapshot.served, _live(snapshot, names, wanted)
+
+        try:
+            found = reader.read(taken)
+        except UsageError:
+            # Never loaded, lost, or written by an older program: the lake is there.
+            if published is None:
+                raise
+            found = None
+        if published is not None and (found is None or not _continues(published, found[0])):
+            # A batch has published the lake and not yet the answers.
+            return _lake_alone(published, generations)
+        assert found is not None
+        served, live = found
+        if published is not None and served.epoch_position > published.stamp.position:
+            continue  # a batch promoted between the two looks
+        at = _together(published, served, live, generations)
+        if not at.position > _position(published):
+            return at
+        chosen = names if names is not None else frozenset(wanted(at.tables))
+        if all(name.startswith("gold.") for name in chosen):
+            return at
+        judged = _judged(blobs, at)
+        # What an earlier publication covers may be put together with other entries' rows: as
+        # long as this one is the last, that is nothing that it doesn't cover.
+        if _position(read_published(blobs)) == _position(published):
+            return replace(at, judged=judged)
+    raise EnvironmentFailureError(
+        "the lake does not hold what is served, or was published anew all the while",
+        PUBLISHED,
+        "run the same command again; if it says this again: meterhouse batch",
+    )
+
+
+def _live(
+    snapshot: SqliteSnapshot,
+    names: frozenset[str] | None,
+    wanted: Callable[[Collection[str]], Collection[str]],
+) -> dict[str, LiveTable]:
+    if snapshot.served.stamp.position == snapshot.served.epoch_position:
+        return {}
+    chosen = names if names is not None else frozenset(wanted(list(snapshot.stored)))
+    return {
+        name: LiveTable(live_rows(snapshot, name), table.layout.key)
+        for name, table in snapshot.stored.items()
+        if name in chosen and table.live and not table.layout.batch_only
+    }
+
+
+def _continues(published: Published, served: Served) -> bool:
+    """Tell whether the answers are the lake's, or what came of it since."""
+    generation = served.details.get("generation")
+    return (
+        (served.stamp.project, served.stamp.fork) == (published.stamp.project, published.stamp.fork)
+        and served.stamp.position >= published.stamp.position
+        and served.details.get("models") == published.details.get("models")
+        # 0: of the epoch that holds nothing, which no batch has made.
+        and generation in (0, published.generation)
+    )
+
+
+def _together(
+    published: Published | None,
+    served: Served,
+    live: Mapping[str, LiveTable],
+    generations: Generations,
+) -> AtPosition:
+    behind, details = served.behind, served.details
+    if published is not None and served.epoch_position < published.stamp.position:
+        # The lake is published, the answers are about to be: what does not follow live stands
+        # where the lake does by now.
+        at = (published.stamp.position, published.ingest_ts)
+        lake = published.details.get("stale", {})
+        stopped = [name for name in details.get("stale", {}) if name not in lake]
+        behind = dict.fromkeys([*behind, *stopped], at)
+        live = {name: rows for name, rows in live.items() if name not in stopped}
+        details = published.details
+    return AtPosition(
+        published,
+        served.stamp.position,
+        served.ingest_ts,
+        live,
+        {},
+        lambda: generations.of(details),
+        behind,
+        details,
+    )
+
+
+def _lake_alone(published: Published, generations: Generations) -> AtPosition:
+    return AtPosition(
+        published,
+        published.stamp.position,
+        published.ingest_ts,
+        {},
+        {},
+        lambda: generations.of(published.details),
+        {},
+        published.details,
+    )
+
+
+def _judged(blobs: Blobs, at: AtPosition) -> Judged:
+    """Return the judged files of the entries between the lake and the answers."""
+    found = {}
+    for source in at.generation.contracts:
+        after = judged_path(source, _position(at.published))
+        last = judged_path(source, at.position)
+        names = []
+        for name in blobs.list(f"judged/{source}", after=after):
+            if name > last:
+                break
+            names.append(name)
+        if forms := by_form(f"newly_judged_{source}", [Path(blobs.uri(one)) for one in names]):
+            found[source] = forms
+    return found
+
+
+def _position(published: Published | None) -> int:
+    return published.stamp.position if published is not None else 0
+
+
+def _tables_of(generation: Generation) -> list[str]:
+    """Return the tables that a batch will publish: none of what only models see."""
+    models = generation.models
+    hidden = {current_name(one) for one in generation.contracts.values() if one.mode != "append"}
+    bronze = [name for name in bronze_schemas(generation.contracts) if name not in hidden]
+    return sorted([*bronze, *(name for name in models.order if models[name].stored)])
