@@ -1,6 +1,7 @@
 """How live is live: from a producer's fsync to another process's answer, and what it costs.
 
     python bench/live.py latency --rate 1000 --seconds 300 --history 1000000
+    python bench/live.py latency --rate 1000 --seconds 120 --batch-every 20s
     python bench/live.py drain --events 5000000
     python bench/live.py recovery --rate 20000
     python bench/live.py growth --history 50000
@@ -149,7 +150,7 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, Any]:
 def latency(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Delays at one rate."""
     root = project(folder, given.history, given.days)
-    follow = Follow(root)
+    follow = Follow(root, *(["--batch-every", given.batch_every] if given.batch_every else []))
     follow.until(follow.live)
     before = follow.cpu_s()
     found = measure(root, given)
@@ -288,6 +289,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--late", type=float, default=0.02, help="share that is weeks late")
     parser.add_argument("--days", type=float, default=1, help="event time of what lies ready")
+    parser.add_argument("--batch-every", default="", help="with batches beside it, as 20s")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work; kept when given")
     given = parser.parse_args()

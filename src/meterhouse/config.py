@@ -20,6 +20,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "FILE_NAME",
     "SETTINGS",
+    "STORES",
     "Origin",
     "Setting",
     "Settings",
@@ -91,6 +92,18 @@ def read_hosts(value: object) -> tuple[str, ...]:
     return tuple(item.strip() for item in items if item.strip())
 
 
+STORES: Final = ("cassandra", "astra")
+FORMS: Final = ("tables", "collections")
+
+
+def read_stores(value: object) -> tuple[str, ...]:
+    """Return names of stores beside the embedded one, given as ``read_hosts`` takes them."""
+    stores = read_hosts(value)
+    if not set(stores) <= set(STORES) or len(set(stores)) < len(stores):
+        raise ValueError(f"write a list of {', '.join(STORES)}, each once")
+    return stores
+
+
 def read_text(value: object) -> str:
     """Return text as it is; empty where nothing is meant."""
     if not isinstance(value, str):
@@ -102,6 +115,13 @@ def read_keyspace(value: object) -> str:
     """Return the name of a keyspace."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,47}", text_of(value)):
         raise ValueError("write a name of letters, digits and _, at most 48")
+    return text_of(value)
+
+
+def read_form(value: object) -> str:
+    """Return how rows are kept in Astra's Data API."""
+    if text_of(value) not in FORMS:
+        raise ValueError(f"write {' or '.join(FORMS)}")
     return text_of(value)
 
 
@@ -210,6 +230,12 @@ SETTINGS: Final = (
         read_duration,
     ),
     Setting(
+        "serving.replicas",
+        "[]",
+        "Stores that follow and batch keep up beside the embedded one: cassandra, astra.",
+        read_stores,
+    ),
+    Setting(
         "cassandra.hosts",
         "[]",
         "Nodes of the cluster that the gold tables are replicated to; none: no replica.",
@@ -268,6 +294,25 @@ SETTINGS: Final = (
         read_text,
     ),
     Setting(
+        "astra.endpoint",
+        '""',
+        "API endpoint of an Astra database's Data API; ASTRA_DB_API_ENDPOINT wins over it.",
+        read_text,
+    ),
+    Setting(
+        "astra.form",
+        '"tables"',
+        "How rows are kept there: tables (typed) or collections (JSON documents).",
+        read_form,
+    ),
+    Setting(
+        "astra.keyspace",
+        '"default_keyspace"',
+        "Keyspace of the replica there; ASTRA_DB_KEYSPACE wins over it.",
+        read_keyspace,
+    ),
+    Setting("astra.timeout", '"30s"', "How long one request there may take.", read_duration),
+    Setting(
         "access.group_shared",
         "false",
         "True: users of the folder's Unix group can read everything.",
@@ -302,6 +347,7 @@ class Settings:
     lake_keep: timedelta
     lake_file_bytes: int
     serving_keep_windows: timedelta
+    serving_replicas: tuple[str, ...]
     cassandra_hosts: tuple[str, ...]
     cassandra_port: int
     cassandra_keyspace: str
@@ -315,6 +361,10 @@ class Settings:
     cassandra_certificate: str
     cassandra_key: str
     cassandra_bundle: str
+    astra_endpoint: str
+    astra_form: str
+    astra_keyspace: str
+    astra_timeout: timedelta
     access_group_shared: bool
     origins: tuple[Origin, ...]
     """One per setting, in the order of ``SETTINGS``."""

@@ -179,6 +179,7 @@ class Project(Inspection):
         exporter: Exporter | None = None,
         batch_every: float = 0.0,
         batch_command: Sequence[str] = (),
+        replicas: Mapping[str, Sequence[str]] | None = None,
         waiting: Callable[[str], None] = lambda what: None,
     ) -> list[MeterhouseError]:
         """Keep log and answers up with folders until SIGTERM or SIGINT; see docs/follow.md.
@@ -195,6 +196,7 @@ class Project(Inspection):
             exporter: Is shown the figures every second.
             batch_every: Seconds between two batches; 0: none.
             batch_command: How a batch is started.
+            replicas: Store → how the process is started that keeps a replica up in it.
             waiting: Called with what has to end first.
 
         Raises:
@@ -210,6 +212,7 @@ class Project(Inspection):
             self.settings.ingest_piece_bytes,
             batch_command,
             batch_every,
+            replicas or {},
         )
         with (
             self._modes(),
@@ -271,6 +274,9 @@ class Project(Inspection):
         Raises:
             ModelError: A model's SQL or an audit failed; what was published stays.
         """
+        return self._batch(full, progress)
+
+    def _batch(self, full: bool, progress: Callable[[str], None], after: int = 0) -> BatchReport:
         with self._modes(), self._views() as state:
             log = self._log()
             first = self._texts(log, state, state.stamp().position)
@@ -285,6 +291,7 @@ class Project(Inspection):
                 self.settings.lake_file_bytes,
                 cover=lambda position: self._cover(log, state, position),
                 keep_windows=self.settings.serving_keep_windows,
+                generations_before=after,
                 texts=lambda upto: self._texts(log, state, upto, first),
             ).run(full=full, progress=progress)
             self._join(state, report.position, progress)
@@ -390,15 +397,17 @@ class Project(Inspection):
             with self._subject() as (subject, _opening):
                 check_rebuildable(subject, accept_loss=accept_loss)
                 drop_damaged_serving(subject)
+                published = subject.published
+                generation = published.generation if published is not None else 0
             rebuild_views(
                 self.blobs,
                 self._log(),
                 self.engine,
                 index_folder=self.root / "index",
                 progress=progress,
-                published=subject.published.stamp.position if subject.published else 0,
+                published=published.stamp.position if published is not None else 0,
             ).close()
             for lock in others:
                 lock.release()
             with lake_set_aside(self.root, self._lock("batch"), waiting):
-                return self.batch(progress=said)
+                return self._batch(full=False, progress=said, after=generation)

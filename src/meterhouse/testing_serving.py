@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
 import pyarrow as pa
 
+from meterhouse.arrow_text import kind_of
 from meterhouse.errors import EnvironmentFailureError, ModelError, UsageError
+from meterhouse.formats import Column
 from meterhouse.ports import Answers, LiveChange, LiveRows, Stamp
-from meterhouse.serving.schema import Layout
+from meterhouse.serving.schema import Condition, Layout, Served
 
-__all__ = ["MemoryServing"]
+__all__ = ["MemoryServing", "MemorySnapshot"]
 
 Key = tuple[Any, ...]
 Row = dict[str, Any]
@@ -68,6 +71,25 @@ class MemoryServing:
         details = json.loads(self.details or "{}")
         epoch = self._visible.stamp
         return Answers(self._answers[0], epoch, self._publication, self._frozen, details)
+
+    def served(self) -> Served | None:
+        """Return what the answers stand for, as SQLite tells it."""
+        answers = self.answers()
+        if answers is None or self._visible is None or self._answers is None:
+            return None
+        epoch = self._visible
+        behind = [
+            name
+            for name in epoch.tables
+            if (layout := self._layouts.get(name, Layout())).batch_only or not layout.key
+        ]
+        standing = dict.fromkeys(
+            behind if self._ahead() else (), (epoch.stamp.position, epoch.ingest_ts)
+        )
+        taken = self._answers[1]
+        return Served(
+            epoch.name, answers.stamp, taken, answers.details, epoch.stamp.position, standing
+        )
 
     @property
     def details(self) -> str:
@@ -295,6 +317,55 @@ class MemoryServing:
         gone = pa.array([it.row is None for it in found.values()], pa.bool_())
         listed = pa.Table.from_pylist(rows, stored.schema)
         return listed.append_column("changed_at", positions).append_column("gone", gone)
+
+
+class MemorySnapshot:
+    """``schema.Snapshot`` over a ``MemoryServing``: what questions are answered from."""
+
+    def __init__(self, store: MemoryServing) -> None:
+        """Stand where ``store`` stands now; later changes of it are seen, too.
+
+        Raises:
+            UsageError: Nothing was published.
+        """
+        served = store.served()
+        if served is None:
+            raise UsageError("nothing was published yet", "", "publish an epoch")
+        self._store = store
+        self.served: Final = served
+
+    def tables(self) -> Mapping[str, Sequence[Column]]:
+        """Return the columns of every table by the table's name."""
+        return {
+            name: [Column(item.name, kind_of(item.type)) for item in self._store.rows(name).schema]
+            for name in self._store.tables
+        }
+
+    def scan(
+        self, table: str, columns: Sequence[str], conditions: Sequence[Condition] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows that meet all ``conditions``, as Python values, in no order."""
+        reader = self._store.rows(table)
+        for name in [*columns, *(term.column for term in conditions)]:
+            if name not in reader.schema.names:
+                raise UsageError.unknown(f"column of {table}", name, reader.schema.names)
+        for row in reader.read_all().to_pylist():
+            if all(_meets(row[term.column], term) for term in conditions):
+                yield tuple([row[name] for name in columns])
+
+    def distinct(self, table: str, column: str) -> Iterator[Any]:
+        """Yield the values of ``column`` but NULL, each once."""
+        found = dict.fromkeys(value for (value,) in self.scan(table, [column]))
+        return (value for value in found if value is not None)
+
+
+def _meets(value: Any, term: Condition) -> bool:
+    if value is None:
+        return False
+    # Days are compared as the text that the condition has: ISO text has their order.
+    own, other = value.isoformat() if isinstance(value, date) else value, term.value
+    compare = {"=": operator.eq, ">=": operator.ge, "<=": operator.le}[term.operator]
+    return bool(compare(own, other))
 
 
 def _sum(values: Sequence[Any]) -> Any:

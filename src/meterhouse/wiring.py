@@ -97,7 +97,7 @@ class Wiring:
 
     def _seen(self, wanted: Callable[[Collection[str]], Collection[str]]) -> AtPosition:
         """Like ``at_position``, for those of all names that ``wanted`` returns."""
-        return look(self.blobs, self.answers, self.generations, wanted)
+        return look(self.blobs, self.answers, self.generations, wanted, span=self.span)
 
     @property
     def contracts(self) -> dict[str, Contract]:

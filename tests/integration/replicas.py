@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from e2e.beside import LiveHouse
 from e2e.house import House, Ran, cli
 from meterhouse.config import load_settings
+from meterhouse.follow.keeping import read_replica
 from meterhouse.layers.generation import read_generation
 from meterhouse.serving.cassandra import opened_replica
 from meterhouse.serving.cassandra.compare import Comparison, compare
@@ -39,10 +43,14 @@ class Replicated:
             with opened_replica(settings, models.by_name.values(), os.environ) as replica:
                 yield replica, snapshot
 
+    def arguments(self, *arguments: str) -> list[str]:
+        """The program's arguments, with the replica's settings before them."""
+        given = [part for item in self.settings.items() for part in ("--set", "=".join(item))]
+        return [*given, *arguments]
+
     def cli(self, *arguments: str) -> Ran:
         """Run the program with the replica's settings."""
-        given = [part for item in self.settings.items() for part in ("--set", "=".join(item))]
-        return cli("--project", str(self.house.root), *given, *arguments)
+        return cli("--project", str(self.house.root), *self.arguments(*arguments))
 
     def compared(self) -> Comparison:
         with self.both() as (replica, snapshot):
@@ -53,6 +61,29 @@ class Replicated:
         with self.both() as (replica, _):
             names = [table.name for found in replica.tables.values() for table in found]
             return {name: contents_of(replica.session, name) for name in [*names, "orgs"]}
+
+
+def configured(folder: Path, settings: Mapping[str, str], models: Sequence[str]) -> LiveHouse:
+    """Make a project whose own file says where its replica is, and that it is kept up."""
+    house = LiveHouse.new(folder, models=models)
+    for name, value in {**settings, "serving.replicas": "cassandra"}.items():
+        section, _, key = name.partition(".")
+        shown = value if value.isdecimal() else f'"{value}"'
+        if key in ("hosts", "replicas"):
+            shown = "[" + ", ".join(f'"{one}"' for one in value.split(",")) + "]"
+        house.edit("meterhouse.toml", f"[{section}]\n", f"[{section}]\n{key} = {shown}\n")
+    return house
+
+
+def until_replicated(house: House, seconds: float = 90) -> None:
+    """Wait until the replica stands where the answers do."""
+    end = time.monotonic() + seconds
+    while True:
+        found = read_replica(house.root, "cassandra")
+        if found is not None and found.failure is None and found.position == found.served > 0:
+            return
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
 
 
 def contents_of(session: CqlSession, table: str) -> list[tuple[Any, ...]]:

@@ -7,16 +7,22 @@ import os
 import secrets
 import socket
 import subprocess
+import time
 import venv
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import WhiteListRoundRobinPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tools" / "servers" / "cassandra"
 INSTALLED = ROOT / ".servers"
 """Kept between runs; git ignores it."""
+PEERS = "SELECT schema_version FROM system.peers"
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Node:
     address: str
     port: int
     run: Path
+    options: tuple[str, ...] = ()
+    """Of start.sh, each time it is started."""
 
     def settings(self, **more: str) -> dict[str, str]:
         """Return the settings of a project that replicates to it, in a keyspace of its own."""
@@ -43,7 +51,7 @@ class Node:
 
     def start(self, *more: str) -> None:
         """Start it again with the data it has."""
-        _start(self.address, self.port, self.run, more)
+        _start(self.address, self.port, self.run, (*self.options, *more))
 
 
 def _script(name: str, *arguments: str) -> None:
@@ -78,12 +86,67 @@ def free_port(address: str = "127.0.0.1") -> int:
 def own_node(run: Path, *more: str, address: str = "127.0.0.1") -> Iterator[Node]:
     """Start a node of one's own, to be hurt; it is gone afterwards."""
     installed()
-    node = Node(address, free_port(address), run)
-    node.start("--storage-port", str(free_port(address)), *more)
+    options = ("--storage-port", str(free_port(address)), *more)
+    node = Node(address, free_port(address), run, options)
+    node.start()
     try:
         yield node
     finally:
         node.kill()
+
+
+@contextmanager
+def own_cluster(folder: Path, *, dc: str, nodes: int = 3) -> Iterator[list[Node]]:
+    """Start nodes on 127.0.0.1, .2 and so on that know each other; they are gone afterwards."""
+    installed()
+    addresses = [f"127.0.0.{number}" for number in range(1, nodes + 1)]
+    port, storage = _free_on(addresses), _free_on(addresses)
+    seeds = ",".join(f"{address}:{storage}" for address in addresses)
+    common = ("--storage-port", str(storage), "--seeds", seeds, "--dc", dc, "--heap", "256m")
+    found = [
+        Node(address, port, folder / address, (*common, "--token", str(token)))
+        for address, token in zip(addresses, range(-(2**63), 2**63, 2**64 // nodes), strict=False)
+    ]
+    try:
+        with ThreadPoolExecutor(nodes) as pool:
+            for done in [pool.submit(node.start) for node in found]:
+                done.result()
+        for node in found:
+            _until_it_knows(node, nodes - 1)
+        yield found
+    finally:
+        for node in found:
+            node.kill()
+
+
+def _free_on(addresses: Sequence[str]) -> int:
+    """Return a port that nobody listens on at any of these addresses, nor the next one."""
+    while True:
+        port = free_port(addresses[0])
+        try:
+            for address in addresses:
+                for one in (port, port + 1):
+                    with socket.socket() as probe:
+                        probe.bind((address, one))
+        except OSError:
+            continue
+        return port
+
+
+def _until_it_knows(node: Node, others: int) -> None:
+    """Wait until a node lists its peers: before that a driver would drop them."""
+    policy = WhiteListRoundRobinPolicy([node.address])
+    profiles = {EXEC_PROFILE_DEFAULT: ExecutionProfile(load_balancing_policy=policy)}
+    with Cluster(
+        [node.address], port=node.port, protocol_version=5, execution_profiles=profiles
+    ) as cluster:
+        session = cluster.connect()
+        end = time.monotonic() + 120
+        while len({row.schema_version for row in session.execute(PEERS)}) != 1 or (
+            len(list(session.execute(PEERS))) < others
+        ):
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import click
 import pytest
 
 from docs_pages.commands import commands
+from docs_pages.cql import cql_files
 from docs_pages.dictionary import shipped_contracts, shipped_models
 from docs_pages.markdown import anchor
 from docs_pages.pages import generated
@@ -72,6 +73,11 @@ def test_what_is_generated_is_not_stale(path: Path) -> None:
     text = path.read_text("utf-8")
 
     assert generated(text) == text, "run `make docs`"
+
+
+@pytest.mark.parametrize(("name", "text"), cql_files().items())
+def test_the_cql_files_are_not_stale(name: str, text: str) -> None:
+    assert page(name) == text, "run `make docs`"
 
 
 @pytest.mark.parametrize(("name", "command"), [*commands()], ids=lambda value: str(value))

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from docs_pages.cql import cql_files
 from docs_pages.pages import generated
 from docs_pages.transcripts import PAGES, retold
 
@@ -22,9 +23,14 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="meterhouse-docs-") as folder:
         shown = [ROOT / name for name in PAGES]
         told |= zip(shown, retold([told[path] for path in shown], Path(folder)), strict=True)
+    for name, text in cql_files().items():
+        path = ROOT / name
+        texts[path] = path.read_text("utf-8") if path.exists() else ""
+        told[path] = text
     stale = [path for path, text in told.items() if text != texts[path]]
     for path in stale:
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(told[path], "utf-8")
         sys.stdout.write(f"{'stale' if check else 'wrote'} {path.relative_to(ROOT)}\n")
     return 1 if check and stale else 0

@@ -242,7 +242,8 @@ class Alerts:
                 found[rule.name] = _Found(Look(touched=frozenset()), answers)
         for (_, after), queries in since.items():
             with self._failing(list(queries), answers, outcome):
-                looks = look_at_changes(store, self._engine, queries, after)
+                opened = {rule: register.opened(rule) for rule in queries}
+                looks = look_at_changes(store, self._engine, queries, after, opened)
                 found |= {rule: _Found(look, answers) for rule, look in looks.items()}
         return found
 

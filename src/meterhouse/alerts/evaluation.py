@@ -48,15 +48,23 @@ class Look:
 
 
 def look_at_changes(
-    store: LiveStore, engine: Engine, queries: Mapping[str, TableQuery], after: int
+    store: LiveStore,
+    engine: Engine,
+    queries: Mapping[str, TableQuery],
+    after: int,
+    opened: Mapping[str, frozenset[Group]],
 ) -> dict[str, Look]:
     """Look at what changed after log position ``after``; rule → what it sees.
+
+    Of the groups that changed those count as looked at that are over, or were so far: about
+    no others is there anything to decide.
 
     Args:
         store: The live answers.
         engine: Compares.
         queries: Rule → its query; all of one table.
         after: Not before the position of the store's epoch.
+        opened: Rule → the groups that are over so far.
     """
     table = next(iter(queries.values())).table
     changed = store.changed(table, after)
@@ -66,14 +74,17 @@ def look_at_changes(
     with engine.session({"changed": changed}) as session:
         session.view("looked_at", "SELECT * FROM changed WHERE NOT gone")
         for rule, query in queries.items():
-            groups = session.query(f"SELECT DISTINCT {_listed(query.groups)} FROM changed")
             if query.when.grouped:
+                groups = session.query(f"SELECT DISTINCT {_listed(query.groups)} FROM changed")
                 of = groups if query.groups else None
                 over = _over_rows(engine, query, store.rows(table, of=of).read_all())
             else:
                 over = _over(session, query)
-            touched = frozenset(_group(query, row) for row in groups.to_pylist())
-            found[rule] = Look(over, touched)
+            held: set[Group] = set()
+            if opened[rule]:
+                session.replace("opened", _typed(query, opened[rule], changed.schema))
+                held = _held(session, query, "changed")
+            found[rule] = Look(over, frozenset(held | over.keys()))
     return found
 
 
@@ -92,7 +103,7 @@ def look_at_all(
         with engine.session(relations) as session:
             found.over |= _over(session, query)
             # Of the same rows: a later look at the store might find more of them.
-            held |= _held(session, query) if query.keeps_windows and opened else set()
+            held |= _held(session, query, "looked_at") if query.keeps_windows and opened else set()
     if query.keeps_windows:
         found.touched = frozenset(held) | found.over.keys()
     return found
@@ -109,14 +120,14 @@ def _typed(query: TableQuery, groups: frozenset[Group], schema: pa.Schema) -> pa
     return pa.table(typed or {"one": pa.array([1] * len(values), pa.int64())})
 
 
-def _held(session: Session, query: TableQuery) -> set[Group]:
-    """Return the groups of the relation ``opened`` that ``looked_at`` has rows of."""
+def _held(session: Session, query: TableQuery, among: str) -> set[Group]:
+    """Return the groups of the relation ``opened`` that relation ``among`` has rows of."""
     same = " AND ".join(
         f"one.{_quoted(name)} IS NOT DISTINCT FROM other.{_quoted(name)}" for name in query.groups
     )
     rows = session.query(
         f"SELECT DISTINCT * FROM opened AS one WHERE EXISTS "
-        f"(SELECT 1 FROM looked_at AS other WHERE {same or 'TRUE'})"
+        f"(SELECT 1 FROM {among} AS other WHERE {same or 'TRUE'})"
     )
     return {_group(query, row) for row in rows.to_pylist()}
 

@@ -8,6 +8,7 @@ import click
 
 from meterhouse.cli.columns import aligned
 from meterhouse.cli.opening import opened
+from meterhouse.cli.replicas import sync_replicas
 
 if TYPE_CHECKING:
     from meterhouse.layers.batch import BatchReport
@@ -24,6 +25,7 @@ def batch(option: str | None, full: bool) -> None:
     Only what changed is computed; with nothing new nothing changes. After a crash the same
     command finishes the work; until then the last publication stays. Beside a running follow
     the result is held against the live answers first: where they differ nothing is published.
+    The stores of serving.replicas are brought up to it; one that can't be is a warning.
     """
     import sys
 
@@ -33,6 +35,7 @@ def batch(option: str | None, full: bool) -> None:
         full=full, progress=lambda text: click.echo(f"{text} …", err=True) if told else None
     )
     print_batch(report)
+    sync_replicas(house)
 
 
 def print_batch(report: BatchReport) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meterhouse.cli.columns import printable
 from meterhouse.cli.ingest import exit_code
 from meterhouse.cli.opening import given_settings, opened
+from meterhouse.cli.replicas import sync_replicas
 from meterhouse.config import read_duration
+
+if TYPE_CHECKING:
+    from meterhouse.project import Project
 
 __all__ = ["follow"]
 
@@ -126,12 +132,15 @@ def follow(
             interval=interval,
             exporter=exporter,
             batch_every=batch_every,
-            batch_command=_batch(house.root),
+            batch_command=_command(house.root, "batch"),
+            replicas={} if once else _replicas(house),
             waiting=lambda what: say.info("waiting", f"waiting for {what} to end", on=what),
         )
     finally:
         if exporter is not None:
             exporter.close()
+    if once:
+        sync_replicas(house)
     ctx.exit(exit_code(not_taken) if once else 0)
 
 
@@ -139,6 +148,11 @@ def _line(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
-def _batch(root: Path) -> list[str]:
+def _replicas(house: Project) -> dict[str, list[str]]:
+    words = ("serving", "sync", "--follow", "--parent", str(os.getpid()), "--store")
+    return {store: _command(house.root, *words, store) for store in house.settings.serving_replicas}
+
+
+def _command(root: Path, *words: str) -> list[str]:
     settings = [f"--set={name}={value}" for name, value in given_settings().items()]
-    return [sys.executable, "-m", "meterhouse", "--project", str(root), *settings, "batch"]
+    return [sys.executable, "-m", "meterhouse", "--project", str(root), *settings, *words]

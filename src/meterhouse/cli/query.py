@@ -11,7 +11,7 @@ import click
 from meterhouse.cli.opening import given_settings
 from meterhouse.cli.output import Destination, output_options, print_answer, table_file
 from meterhouse.clock import system_clock
-from meterhouse.config import find_project, load_settings
+from meterhouse.config import STORES, find_project, load_settings
 from meterhouse.formats import RowsChunk
 from meterhouse.serving.answer import Answer
 from meterhouse.serving.arguments import arguments
@@ -36,9 +36,9 @@ _HELP = "\n".join(f"  {item.name:16} {item.summary}" for item in QUESTIONS.value
 @click.option("--by", metavar="PERIOD", help="day (usual) or month.")
 @click.option(
     "--store",
-    type=click.Choice(["sqlite", "cassandra"]),
+    type=click.Choice(["sqlite", *STORES]),
     default="sqlite",
-    help="Where to ask: the embedded store (usual), or its replica.",
+    help="Where to ask: the embedded store (usual), or a replica of it.",
 )
 @output_options
 @click.pass_obj
@@ -63,8 +63,8 @@ def query(
     arguments(name, question(name).options, given)
     to = Destination(format_, output)
     root = find_project(project, os.environ, Path.cwd())
-    if store == "cassandra":
-        answer = _from_replica(root, name, given)
+    if store in STORES:
+        answer = _from_replica(root, store, name, given)
     else:
         answer = read(
             root / "serving.db", lambda snapshot: ask(snapshot, name, given, system_clock())
@@ -76,11 +76,13 @@ def query(
     print_answer(to, answer.columns, [chunk], answer.extras(), answer.sentences())
 
 
-def _from_replica(root: Path, name: str, given: Mapping[str, str | None]) -> Answer:
-    from meterhouse.serving.cassandra import opened_snapshot
+def _from_replica(root: Path, store: str, name: str, given: Mapping[str, str | None]) -> Answer:
+    from meterhouse.serving.astra import opened_snapshot as in_astra
+    from meterhouse.serving.cassandra import opened_snapshot as in_cassandra
 
+    opened = in_astra if store == "astra" else in_cassandra
     settings = load_settings(root, os.environ, given_settings())
-    with opened_snapshot(settings, os.environ) as snapshot:
+    with opened(settings, os.environ) as snapshot:
         return ask(snapshot, name, given, system_clock())
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,28 @@ import click
 
 from meterhouse.cli.columns import aligned
 from meterhouse.cli.opening import opened
+from meterhouse.cli.replicas import (
+    keep_replica,
+    opened_replica,
+    sync_text,
+    synced,
+    writing,
+)
+from meterhouse.config import STORES
 
 if TYPE_CHECKING:
-    from meterhouse.models.model import Model
-    from meterhouse.project import Project
-    from meterhouse.serving.cassandra.replica import Replica, SyncReport
+    from meterhouse.serving.replication import Replication
     from meterhouse.serving.snapshot import SqliteSnapshot
 
 __all__ = ["serving"]
+
+_STORE = click.option(
+    "--store",
+    type=click.Choice(STORES),
+    default=STORES[0],
+    show_default=True,
+    help="Where the replica is.",
+)
 
 
 @click.group()
@@ -61,20 +74,18 @@ def ddl(project: str | None, /, replication: str | None, keyspace: str | None) -
 
 
 @serving.command()
+@_STORE
 @click.pass_obj
-def status(project: str | None, /) -> int:
+def status(project: str | None, /, store: str) -> int:
     """Show where the embedded store and the replica stand. Exit 1 when it is behind."""
-    from meterhouse.serving.cassandra.replica import replica_position
-
-    with _replica(project) as (replica, snapshot):
-        session = replica.session
-        found = replica_position(session)
+    with _replica(project, store) as (replica, snapshot):
+        found = replica.position()
         here = snapshot.served.stamp.position
         there = found.position if found is not None else 0
         rows = [
             ("embedded store", f"log position {here:,}", snapshot.served.ingest_ts.isoformat()),
             (
-                f"Cassandra {session.version()}",
+                replica.label(),
                 f"log position {there:,}" if found else "empty, or being made anew",
                 found.ingest_ts if found else "",
             ),
@@ -83,41 +94,51 @@ def status(project: str | None, /) -> int:
             click.echo(line)
         if there == here:
             return 0
-        click.echo(f"{here - there:,} log entries behind: meterhouse serving sync")
+        click.echo(f"{here - there:,} log entries behind: meterhouse serving sync --store {store}")
         return 1
 
 
 @serving.command()
+@click.option("--follow", is_flag=True, help="Go on, whenever the answers do, until stopped.")
+@click.option("--parent", type=int, hidden=True, help="End with this process.")
+@_STORE
 @click.pass_obj
-def sync(project: str | None, /) -> None:
+def sync(project: str | None, /, *, follow: bool, parent: int | None, store: str) -> None:
     """Bring the replica to where the embedded store stands; safe to repeat.
 
     What changed is written; all of it where that is unclear (a first time, a restatement, a
-    replica that was behind the last batch).
+    replica that was behind the last batch). `meterhouse follow` and `meterhouse batch` do it
+    by themselves for the stores of serving.replicas.
     """
-    with _replica(project) as (replica, snapshot):
-        _say(replica.sync(snapshot))
+    house = opened(project)
+    if follow:
+        keep_replica(house, store, parent=parent)
+    else:
+        click.echo(synced(house, store))
 
 
 @serving.command()
+@_STORE
 @click.pass_obj
-def rebuild(project: str | None, /) -> None:
+def rebuild(project: str | None, /, store: str) -> None:
     """Empty the replica and write it anew, whatever anybody changed by hand.
 
     Questions to the replica are refused meanwhile; the embedded store answers on.
     """
-    with _replica(project) as (replica, snapshot):
-        _say(replica.rebuild(snapshot))
+    # Not between two writes of a process that keeps it up: it goes on from what is made here.
+    with writing(opened(project), store), _replica(project, store) as (replica, snapshot):
+        click.echo(sync_text(replica.rebuild(snapshot)))
 
 
 @serving.command()
+@_STORE
 @click.pass_obj
-def compare(project: str | None, /) -> int:
+def compare(project: str | None, /, store: str) -> int:
     """Compare every cell of the replica with the embedded store. Exit 1 when one differs."""
-    from meterhouse.serving.cassandra.compare import compare as compared
+    from meterhouse.serving.comparing import compare as compared
 
-    with _replica(project) as (replica, snapshot):
-        found = compared(replica.session, snapshot, replica.tables)
+    with _replica(project, store) as (replica, snapshot):
+        found = compared(replica, snapshot)
     for one in found.shown:
         cell = f"{one.column}: {one.replica or 'NULL'}, should be {one.served or 'NULL'}"
         row = "a row too many" if one.replica else "a row is missing"
@@ -129,39 +150,18 @@ def compare(project: str | None, /) -> int:
     )
     if found.agrees:
         return 0
-    click.echo("mend it: meterhouse serving rebuild", err=True)
+    click.echo(f"mend it: meterhouse serving rebuild --store {store}", err=True)
     return 1
 
 
-def _say(report: SyncReport) -> None:
-    if not report.rows and not report.gone and not report.whole:
-        click.echo(f"nothing new: the replica stands at log position {report.position:,}")
-        return
-    what = "every row" if report.whole else "what changed"
-    click.echo(
-        f"{what} written: {report.rows:,} rows, {report.gone:,} deleted; the replica stands at "
-        f"log position {report.position:,}" + (f" ({report.why})" if report.why else "")
-    )
-
-
 @contextmanager
-def _replica(project: str | None) -> Iterator[tuple[Replica, SqliteSnapshot]]:
+def _replica(project: str | None, store: str) -> Iterator[tuple[Replication, SqliteSnapshot]]:
     """Open the replica of a project, and what it is a replica of, at one position."""
-    from meterhouse.serving.cassandra import opened_replica
     from meterhouse.serving.snapshot import opened as snapshot_of
 
     house = opened(project)
     with (
         snapshot_of(house.root / "serving.db") as snapshot,
-        opened_replica(house.settings, _models(house, snapshot), os.environ) as replica,
+        opened_replica(house, store, snapshot.served.details) as replica,
     ):
         yield replica, snapshot
-
-
-def _models(house: Project, snapshot: SqliteSnapshot) -> Iterable[Model]:
-    """Return the models whose rows are served, as they were when these were computed."""
-    from meterhouse.layers.generation import read_generation
-
-    pinned = snapshot.served.details.get("models")
-    found = read_generation(house.blobs, pinned).models if pinned else house.models()
-    return found.by_name.values()

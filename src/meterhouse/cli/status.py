@@ -83,6 +83,8 @@ def _print_following(found: Standing | None) -> None:
         f"following  process {found.pid} since {found.since}, answers {live}, "
         f"{found.events_per_s:,.0f} events/s, lag {found.lag_s:.1f} s ({found.lag_bytes:,} bytes)"
     )
+    for store, replica in found.replicas.items():
+        click.echo(f"replica    {store}: {_replica(found, replica)}")
     for one in found.waiting:
         where = f"{one.file}, line {one.line:,}" if one.line else one.file
         click.echo(f"waiting    {printable(where)}: {one.size:,} bytes, {one.why}")
@@ -94,6 +96,17 @@ def _print_following(found: Standing | None) -> None:
         click.echo(f"unknown    {printable(name)}: no contract recognises it")
     if found.failure is not None:
         click.echo(f"failing    {printable(found.failure['what'])}")
+
+
+def _replica(found: Standing, replica: Mapping[str, Any]) -> str:
+    """Say where a replica stands."""
+    if not replica:
+        return "not heard of yet"
+    behind = found.served - replica["position"]
+    where = "live" if behind <= 0 else f"{behind:,} entries behind"
+    lag = f"at entry {replica['position']:,}, {where}, lag {replica['lag_s']:.1f} s"
+    failure = replica["failure"]
+    return f"{lag}, failing: {printable(failure['what'])}" if failure else lag
 
 
 def _published(found: ProjectStatus) -> str:

@@ -1,4 +1,4 @@
-"""Alerts beside ``follow``: looked for once a second, and never in the way of what is live."""
+"""Alerts beside ``follow``: looked for once a second, and little in the way of what is live."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from meterhouse.ports import LiveStore
 __all__ = ["Alerting"]
 
 _ABOUT: Final = "alerts"
+_SELDOMER: Final = 10
 
 
 class Alerting:
@@ -34,6 +35,7 @@ class Alerting:
         self._say = say
         self._exporter = exporter
         self._figures = Figures()
+        self._next = 0.0
 
     def show(self, follower: Follower, standing: Standing) -> None:
         """Raise, clear, start delivering; what goes wrong with that is said, and stops nothing."""
@@ -45,9 +47,14 @@ class Alerting:
             held=standing.held,
             parked=len(standing.parked),
         )
-        with self._saying():
-            self._tell(self._alerts.evaluate(self._store, now, metrics))
-            self._alerts.deliver(now)
+        begun = follower.parts.ticks()
+        if begun >= self._next:
+            with self._saying():
+                self._tell(self._alerts.evaluate(self._store, now, metrics))
+                self._alerts.deliver(now)
+            # Where much changes, looking takes longer: then seldomer, a tenth of the time at most.
+            ended = follower.parts.ticks()
+            self._next = ended + _SELDOMER * (ended - begun)
         if self._exporter is not None:
             self._exporter.show(follower, standing)
 

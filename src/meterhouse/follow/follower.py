@@ -8,12 +8,13 @@ log. The loop only decides when.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from meterhouse.errors import EnvironmentFailureError, MeterhouseError
 from meterhouse.follow.batches import Batches
+from meterhouse.follow.companions import Companion
 from meterhouse.follow.compare import Comparison
 from meterhouse.follow.contracts import Contracts
 from meterhouse.follow.files import File
@@ -127,6 +128,10 @@ class Follower:
             if options.batch_every
             else None
         )
+        self.companions = [
+            Companion(parts.root, store, command, parts.say, ticks=self._ticks)
+            for store, command in options.replicas.items()
+        ]
 
     def run(self, pulse: Pulse) -> None:
         """Follow until told to stop; with ``once`` until there is nothing more to take.
@@ -149,8 +154,8 @@ class Follower:
             self.handed.close()
             if self.parts.upkeep is not None:
                 self.parts.upkeep.close()
-            if self.batches is not None:
-                self.batches.stop()
+            for process in self._beside():
+                process.stop()
             pulse.beat(self, last=True)
 
     def sources(self) -> list[Source]:
@@ -210,8 +215,8 @@ class Follower:
         elif not self.tree.walking:
             self._quiet()
         self._keep_up(worked=worked > 0)
-        if self.batches is not None:
-            self.batches.look()
+        for process in self._beside():
+            process.look()
         return worked > 0
 
     def _heed(self, now: float) -> None:
@@ -326,7 +331,7 @@ class Follower:
         times = [pulse.due(), self._times.walked + _WALK_S, self._times.answered + _IDLE_S]
         times += [when for source in self.sources() if (when := source.due()) is not None]
         times += [due] if (due := self.contracts.due()) is not None else []
-        times += [self.batches.due()] if self.batches is not None else []
+        times += [process.due() for process in self._beside()]
         if self.parts.apply.stamp() != self.parts.state.stamp():
             times.append(self._times.committed + _IDLE_S)
         if self.parts.watch.partial:
@@ -345,6 +350,9 @@ class Follower:
         pause = min(max(2 * self._times.pause, 1.0), _LONGEST_PAUSE_S)
         self._times.pause, self._times.retry = pause, self._ticks() + pause
         self.parts.say.error("machine", "machine", error, retry_s=pause)
+
+    def _beside(self) -> Sequence[Batches | Companion]:
+        return [*([self.batches] if self.batches is not None else []), *self.companions]
 
     def _source(self, contract: Contract) -> Source:
         return Source(

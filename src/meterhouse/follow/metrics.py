@@ -100,6 +100,27 @@ def _gauges(standing: Standing) -> Iterator[Metric]:
     for table in standing.stale:
         stale.add_metric([table], 1)
     yield stale
+    yield from _replicas(standing)
+
+
+def _replicas(standing: Standing) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    known = {store: found for store, found in standing.replicas.items() if found}
+    for name, doc, part in (
+        ("position", "Log entry up to which a replica stands", "position"),
+        ("lag_seconds", "Since when the answers went on without it", "lag_s"),
+    ):
+        metric = GaugeMetricFamily(f"meterhouse_replica_{name}", doc, labels=["store"])
+        for store, found in known.items():
+            metric.add_metric([store], found[part])
+        yield metric
+    failing = GaugeMetricFamily(
+        "meterhouse_replica_failing", "1 while a replica does not go on", labels=["store"]
+    )
+    for store in standing.replicas:
+        failing.add_metric([store], int(store not in known or known[store]["failure"] is not None))
+    yield failing
 
 
 def _counters(follower: Follower) -> Iterator[Metric]:

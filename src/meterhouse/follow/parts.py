@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -61,3 +61,5 @@ class Options:
     """Command that publishes; empty: none."""
     batch_every: float = 0.0
     """Seconds."""
+    replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Store → command that keeps a replica up in it."""

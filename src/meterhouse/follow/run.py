@@ -6,7 +6,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -131,9 +131,11 @@ def run(
         DamageError: The log, or a view that must not be mended silently, is damaged.
         EnvironmentFailureError: With ``options.once`` the machine failed.
     """
+    if stop is None:
+        with closing(Stop()) as own:
+            return run(parts, options, live, interval=interval, exporter=exporter, stop=own)
     _check(options.paths)
     telling = Telling(lambda: live.served, lambda: live.stale, interval=interval, exporter=exporter)
-    stop = stop or Stop()
     with stop.on_signals():
         follower = Follower(parts, options, stop, lambda: uuid.uuid4().hex)
         parts.say.info(

@@ -67,6 +67,8 @@ class Standing:
     """What the machine refused last, while it does."""
     requests: int = 0
     """Requests of other commands that are being worked on."""
+    replicas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Store → where its replica stands (``ReplicaStanding``); empty before it is known."""
     polling: str = ""
     """Why files are looked at every second instead of being told of."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Final, Protocol
 
@@ -134,6 +134,10 @@ class Telling:
             unrecognised=tuple(sorted(follower.tree.unrecognised)[:_MOST]),
             failure=follower.failure.body() if follower.failure is not None else None,
             requests=follower.handed.count,
+            replicas={
+                one.store: asdict(one.standing) if one.standing is not None else {}
+                for one in follower.companions
+            },
             polling=getattr(parts.watch, "reason", ""),
         )
 

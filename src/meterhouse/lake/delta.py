@@ -92,14 +92,14 @@ class DeltaTables:
     def commit(self, name: str, contents: Contents, *, published: int | None = None) -> int:
         """Make ``name`` consist of exactly ``contents``; return the Delta version.
 
-        The commit is synced to disk. When the table consists of just that already,
+        It is synced to disk, whoever wrote it. When the table consists of just that already,
         nothing is written and its version returned.
 
         Args:
             name: "layer.table"; the table is made when it is not there.
             contents: Files exist and are synced.
-            published: Its version in ``published.json``: an unreadable commit after it is
-                what a power loss left, and is put aside.
+            published: Its version in ``published.json``, which is synced: an unreadable
+                commit after it is what a power loss left, and is put aside.
 
         Raises:
             EnvironmentFailureError: Another process committed at the same moment, or the
@@ -118,8 +118,11 @@ class DeltaTables:
                 commits = self._change(name, table, schema, contents)
             else:
                 commits = self._replace(name, table, schema, contents)
-            if commits:
-                self._sync(name, before)
+            durable = -1 if published is None else published
+            if commits or before > durable:
+                # With what a batch left there that died before it was synced: from now on
+                # readers rest on it.
+                self._sync(name, min(before, durable))
         except CommitFailedError as error:
             raise EnvironmentFailureError(
                 f'another process committed to table "{name}" at the same moment',
@@ -209,8 +212,6 @@ class DeltaTables:
             configuration=self._settings,
             commit_properties=_properties(contents),
         )
-        for parent in (folder, folder.parent, self._lake):
-            sync(parent)
 
     def _change(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> int:
         """Commit the difference to what is live; return the number of commits."""
@@ -335,6 +336,9 @@ class DeltaTables:
             if path.name == _LAST or (match is not None and int(match[1]) > after):
                 sync(path)
         sync(log)
+        if after < 0:
+            for parent in (log.parent, log.parent.parent, self._lake):
+                sync(parent)
 
     def _log(self, name: str) -> Path:
         return self._lake / _folder(name) / "_delta_log"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from meterhouse.errors import DamageError, EnvironmentFailureError, UsageError
@@ -22,7 +22,10 @@ from meterhouse.layers.generation import Generation, read_generation
 from meterhouse.layers.judged import by_form
 from meterhouse.layers.overlay import LiveTable, Overlay
 from meterhouse.log.apply import judged_path
+from meterhouse.log.chain import Log
+from meterhouse.log.segments import SPAN, Span
 from meterhouse.models.finalize import arrow_schema
+from meterhouse.names import entry_name
 from meterhouse.ports import Blobs, Engine, ParquetFiles, Relation, Session
 from meterhouse.serving.answer import AsOf
 from meterhouse.serving.reader import Reader
@@ -170,6 +173,8 @@ def look(
     reader: Reader,
     generations: Generations,
     wanted: Callable[[Collection[str]], Collection[str]],
+    *,
+    span: Span = SPAN,
 ) -> AtPosition:
     """Look where the answers stand, and take up what lies between the lake and there.
 
@@ -178,10 +183,12 @@ def look(
         reader: Of its serving store.
         generations: The texts that answers were computed with.
         wanted: Given the names of all tables, those that will be read.
+        span: How many entries are sealed together.
 
     Raises:
         UsageError: Nothing was published yet.
         DamageError: What is published, or served, is not what was written.
+        EnvironmentFailureError: Judged rows are missing: they are being made anew, or have to be.
     """
     for _ in range(_LOOKS):
         published = read_published(blobs)
@@ -204,19 +211,20 @@ def look(
             return _lake_alone(published, generations)
         assert found is not None
         served, live = found
-        if published is not None and served.epoch_position > published.stamp.position:
-            continue  # a batch promoted between the two looks
+        if served.epoch_position > _position(published):
+            continue  # a batch promoted between the two looks, or a rebuild took the lake away
         at = _together(published, served, live, generations)
         if not at.position > _position(published):
             return at
         chosen = names if names is not None else frozenset(wanted(at.tables))
         if all(name.startswith("gold.") for name in chosen):
             return at
-        judged = _judged(blobs, at)
+        listed = _listed(blobs, at)
         # What an earlier publication covers may be put together with other entries' rows: as
         # long as this one is the last, that is nothing that it doesn't cover.
         if _position(read_published(blobs)) == _position(published):
-            return replace(at, judged=judged)
+            _check_complete(Log(blobs, span), at, listed)
+            return replace(at, judged=_judged(blobs, listed))
     raise EnvironmentFailureError(
         "the lake does not hold what is served, or was published anew all the while",
         PUBLISHED,
@@ -292,17 +300,38 @@ def _lake_alone(published: Published, generations: Generations) -> AtPosition:
     )
 
 
-def _judged(blobs: Blobs, at: AtPosition) -> Judged:
-    """Return the judged files of the entries between the lake and the answers."""
-    found = {}
+def _listed(blobs: Blobs, at: AtPosition) -> dict[str, list[str]]:
+    """Return the judged files of the entries between the lake and the answers, by source."""
+    found: dict[str, list[str]] = {}
     for source in at.generation.contracts:
         after = judged_path(source, _position(at.published))
         last = judged_path(source, at.position)
-        names = []
+        found[source] = []
         for name in blobs.list(f"judged/{source}", after=after):
             if name > last:
                 break
-            names.append(name)
+            found[source].append(name)
+    return found
+
+
+def _check_complete(log: Log, at: AtPosition, listed: Mapping[str, Sequence[str]]) -> None:
+    """See that no entry's rows are missing: a listing alone would pass over them in silence."""
+    there = {PurePosixPath(name).stem for names in listed.values() for name in names}
+    for position in range(_position(at.published) + 1, at.position + 1):
+        if entry_name(position) in there:
+            continue
+        entry = log.read(position)
+        if entry.kind == "data" and entry.source in listed:
+            raise EnvironmentFailureError(
+                f"the judged rows of log entry {position} are missing, or made anew meanwhile",
+                judged_path(entry.source, position),
+                "wait for a running `meterhouse rebuild`; where there is none, run it",
+            )
+
+
+def _judged(blobs: Blobs, listed: Mapping[str, Sequence[str]]) -> Judged:
+    found = {}
+    for source, names in listed.items():
         if forms := by_form(f"newly_judged_{source}", [Path(blobs.uri(one)) for one in names]):
             found[source] = forms
     return found

@@ -103,6 +103,8 @@ class Batch:
     """Brings the state view up to at least this entry; called with 0 for the log's head."""
     keep_windows: timedelta = timedelta(days=35)
     """How much event time of tables with ``keep`` is loaded into the serving store."""
+    generations_before: int = 0
+    """Number of the last generation that a lake had which is set aside: a rebuild's."""
     texts: Callable[[int], Texts] | None = None
     """Gives contracts, models and a store laid out for them, in force after an entry: other
     ones than the first when a contract was changed meanwhile."""
@@ -208,7 +210,7 @@ class Batch:
                     name: self.log.read(position).ingest_ts for name, position in stale.items()
                 },
             }
-            number = _generation(before, stamp, restated)
+            number = _generation(before, stamp, restated, self._generations())
             published = publishing.commit(draft, (stamp, taken), number, details)
         else:
             assert before is not None
@@ -226,6 +228,12 @@ class Batch:
             self.models.problems,
             compared,
         )
+
+    def _generations(self) -> int:
+        """Return the last number that a generation had, as far as anything still tells."""
+        answers = self.serving.answers()
+        served = answers.details.get("generation", 0) if answers is not None else 0
+        return max(self.generations_before, int(served))
 
     def _check(self, before: Published, stamp: Stamp) -> None:
         """Refuse a log that is not the one the lake was made from, or ends before it."""
@@ -310,9 +318,10 @@ def _computed_by(before: Published | None) -> dict[str, str]:
     return {name: "" if name in behind else one.model for name, one in before.tables.items()}
 
 
-def _generation(before: Published | None, stamp: Stamp, restated: bool) -> int:
+def _generation(before: Published | None, stamp: Stamp, restated: bool, known: int) -> int:
+    """Return the number of the generation that is published: no other one had it before."""
     if before is None:
-        return 1
+        return known + 1
     other = restated or before.stamp.fork != stamp.fork
     return before.generation + (other or before.details.get("parser") != PARSER_VERSION)
 

@@ -33,12 +33,14 @@ def forms_of(
 
     A joined file that holds rows of entries before or after, too, is a table of its own.
     """
-    some = [file for file in files if file.rows]
-    whole = [file for file in some if file.within(after, upto)]
+    whole: list[JudgedFile] = []
+    parts: list[JudgedFile] = []
+    for file in files:
+        if file.rows:
+            (whole if file.within(after, upto) else parts).append(file)
     found: dict[str, Relation] = {**by_form(name, [Path(blobs.uri(file.path)) for file in whole])}
-    for file in some:
-        if file not in whole:
-            found[f"{name}_{len(found)}"] = rows_within(blobs.uri(file.path), after, upto)
+    for file in parts:
+        found[f"{name}_{len(found)}"] = rows_within(blobs.uri(file.path), after, upto)
     return found
 
 

@@ -7,6 +7,7 @@ again writes the same. What lies above the state's cover is written anew.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -345,6 +346,8 @@ def rebuild(
     for leftover in (path, *(path.with_name(f"state.db-{end}") for end in ("wal", "shm"))):
         leftover.unlink(missing_ok=True)
     if index_folder.exists():
+        # A power loss must not bring back the list of what is deleted from here on.
+        _sync(index_folder)
         shutil.rmtree(index_folder)
     for name in list(blobs.list("judged")):
         blobs.delete(name)
@@ -364,6 +367,14 @@ def rebuild(
     apply.catch_up(applied)
     apply.checkpoint()
     return state
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _differs(entry: Entry, how: str) -> DamageError:

@@ -42,8 +42,9 @@ class Log:
         """Return the last entry, None while the log is empty.
 
         Args:
-            known: A position that a view says it has seen; the first call lists the
-                names from there on, so that a lost entry is noticed and not numbered anew.
+            known: A position that a view says it has seen: looked for among the sealed,
+                too. The first call lists the names from there on, so that a lost entry is
+                noticed and not numbered anew.
 
         Raises:
             DamageError: An entry is missing, unreadable, or doesn't fit the one before.
@@ -51,8 +52,10 @@ class Log:
         if not self._listed:
             self._list(known)
             self._listed = True
+        looks_deep = self._looks % _SEALED_EVERY == 0
         while (
-            found := self._find(self._next, sealed=self._looks % _SEALED_EVERY == 0)
+            # Who waited beside a busy log may know of entries that are sealed by now.
+            found := self._find(self._next, sealed=looks_deep or self._next <= known)
         ) is not None:
             entry, data = found
             self._link(entry, self._head_sha)

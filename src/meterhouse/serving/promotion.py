@@ -77,7 +77,8 @@ def show(
         "INSERT OR REPLACE INTO visible VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (epoch, publication, description, *at, details),
     )
-    if not keeps:
+    if not keeps or before is None or before.answers.stamp.position <= stamp.position:
+        # Nothing of what stood there before counts any more: what is left must say so.
         connection.execute("INSERT OR REPLACE INTO live VALUES (1, ?, ?, ?, ?, ?, '{}')", at)
 
 

@@ -51,6 +51,11 @@ _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.05
 _FRESH_NS: Final = 50_000_000
+_BEHIND: Final = (
+    "SELECT 1 FROM visible AS v JOIN live AS l WHERE l.position < v.position OR "
+    "(l.position = v.position AND (l.project, l.fork, l.head, l.ingest_ts, l.details) "
+    "IS NOT (v.project, v.fork, v.head, v.ingest_ts, '{}'))"
+)
 """Two writes closer than the file system's clock can't be told apart by their times."""
 
 _ENVIRONMENT: Final = frozenset({"FULL", "IOERR", "READONLY", "CANTOPEN", "PERM", "BUSY", "LOCKED"})
@@ -134,6 +139,8 @@ class SqliteSnapshot:
         for own in ("visible", "live"):
             if self.connection.execute(f"SELECT one FROM {own}").fetchall() != [(1,)]:
                 problems.append(f"its table {own} does not have just one row")
+        if self.connection.execute(_BEHIND).fetchone() is not None:
+            problems.append("its answers stand neither where its epoch does nor later")
         rows = self.connection.execute("SELECT id, epoch, name, physical FROM tables")
         for number, epoch, name, physical in rows:
             if (epoch, physical) != (self.served.epoch, f"{name}@{number}"):

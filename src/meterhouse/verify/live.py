@@ -34,6 +34,7 @@ def check_live(subject: Subject) -> Check:
             Reader(subject.root / SERVING_FILE),
             Generations(subject.blobs),
             lambda names: names,
+            span=subject.span,
         )
     except UsageError:
         return check  # nothing is served; check_serving says where that is damage

@@ -269,6 +269,18 @@ def test_a_reader_that_was_left_behind_finds_the_head() -> None:
     assert Log(one.blobs, SPAN).head(3) == one.log.head()
 
 
+def test_a_view_that_is_ahead_of_a_slow_reader_is_no_lost_log() -> None:
+    one = house(2)
+    slept = Log(one.blobs, SPAN)
+    slept.head()
+    one.append(20)
+    one.seal()
+
+    slept.check(one.log.stamp(), "the state view")
+
+    assert slept.head() == one.log.head()
+
+
 def test_a_log_whose_newest_entries_are_lost_ends_before_the_view() -> None:
     one = house(11)
     one.seal()

@@ -24,7 +24,7 @@ def opened_replica(
         ConfigError: Nothing says where the cluster is, or it refuses who we are.
         EnvironmentFailureError: It can't be reached.
     """
-    from meterhouse.serving.cassandra.connection import access, connected
+    from meterhouse.serving.cassandra.connection import access, connected, no_keyspace
     from meterhouse.serving.cassandra.ddl import create_keyspace
     from meterhouse.serving.cassandra.replica import Replica
     from meterhouse.serving.cassandra.tables import cql_tables
@@ -39,6 +39,8 @@ def opened_replica(
             )
         )
         replication = "none" if reached.bundle else settings.cassandra_replication
+        if not there and reached.bundle:
+            raise no_keyspace(reached.keyspace, reached.where)
         if not there and (made := create_keyspace(reached.keyspace, replication)):
             session.run(made)
         session.use(reached.keyspace)

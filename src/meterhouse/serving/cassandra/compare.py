@@ -1,151 +1,21 @@
-"""Holding the replica against the embedded store, cell by cell."""
+"""Holding the replica in Cassandra against the embedded store, cell by cell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping
 
-from meterhouse.formats import text
 from meterhouse.serving.cassandra.connection import CqlSession
-from meterhouse.serving.cassandra.layout import CqlTable, quoted
-from meterhouse.serving.cassandra.replica import changed_rows, replica_position
-from meterhouse.serving.cassandra.values import from_cql
-from meterhouse.serving.schema import StoredTable, decoder
+from meterhouse.serving.cassandra.layout import CqlTable
+from meterhouse.serving.cassandra.replica import Replica
+from meterhouse.serving.comparing import Comparison, Difference
+from meterhouse.serving.comparing import compare as compared
 from meterhouse.serving.snapshot import SqliteSnapshot
 
 __all__ = ["Comparison", "Difference", "compare"]
 
-_SHOWN: Final = 20
-_CHUNK: Final = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One cell, or one row, that is not what the embedded store has."""
-
-    table: str
-    key: str
-    column: str
-    """Empty when the whole row is missing or too many."""
-    replica: str
-    """As text; empty for NULL and where the row is missing."""
-    served: str
-
-
-@dataclass
-class Comparison:
-    """What was found; ``cells`` 0 and no missing or extra rows: the two agree."""
-
-    position: int
-    """Of the replica; 0 while it is empty."""
-    served_position: int
-    rows: int = 0
-    """Rows of the embedded store that were held against the replica's, over all tables."""
-    cells: int = 0
-    """Cells that differ, in rows that both have."""
-    missing: int = 0
-    extra: int = 0
-    waiting: int = 0
-    """Rows that changed after the replica's position: they have not arrived yet."""
-    shown: list[Difference] = field(default_factory=list)
-
-    @property
-    def agrees(self) -> bool:
-        """True when nothing differs but what is still on its way."""
-        return not (self.cells or self.missing or self.extra)
-
 
 def compare(
-    session: CqlSession, snapshot: SqliteSnapshot, tables: Mapping[str, Sequence[CqlTable]]
+    session: CqlSession, snapshot: SqliteSnapshot, tables: Mapping[str, tuple[CqlTable, ...]]
 ) -> Comparison:
-    """Compare every row of every table; each table is held in memory once.
-
-    Values are compared, not texts: 1.5 and 1.50 are one number.
-    """
-    before = replica_position(session)
-    found = Comparison(before.position if before else 0, snapshot.served.stamp.position)
-    for model, several in tables.items():
-        if model not in snapshot.stored:
-            continue
-        stored = snapshot.stored[model]
-        for table in several:
-            _Table(session, snapshot, stored, table, found).compare()
-    return found
-
-
-class _Table:
-    def __init__(
-        self,
-        session: CqlSession,
-        snapshot: SqliteSnapshot,
-        stored: StoredTable,
-        table: CqlTable,
-        found: Comparison,
-    ) -> None:
-        self._session = session
-        self._snapshot = snapshot
-        self._stored = stored
-        self._table = table
-        self._found = found
-        names = [column.name for column in table.columns]
-        self._names = names
-        self._grain = [names.index(name) for name in stored.layout.key]
-
-    def compare(self) -> None:
-        late = {self._key(row) for row in self._late()}
-        wanted = {self._key(row): row for row in self._served()}
-        self._found.rows += len(wanted)
-        for row in self._replica():
-            key = self._key(row)
-            other = wanted.pop(key, None)
-            if key in late:
-                continue
-            if other is None:
-                self._found.extra += 1
-                self._show(key, "", "there", "")
-            elif row != other:
-                self._cells(key, row, other)
-        for key in wanted:
-            if key not in late:
-                self._found.missing += 1
-                self._show(key, "", "", "there")
-        self._found.waiting += len(late)
-
-    def _cells(self, key: tuple[Any, ...], row: Sequence[Any], other: Sequence[Any]) -> None:
-        for name, one, two in zip(self._names, row, other, strict=True):
-            if one != two:
-                self._found.cells += 1
-                self._show(key, name, text(one), text(two))
-
-    def _show(self, key: tuple[Any, ...], column: str, replica: object, served: object) -> None:
-        if len(self._found.shown) < _SHOWN:
-            named = ", ".join(
-                f"{self._names[place]}={text(value)}"
-                for place, value in zip(self._grain, key, strict=True)
-            )
-            self._found.shown.append(
-                Difference(self._table.name, named, column, str(replica), str(served))
-            )
-
-    def _key(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple([row[place] for place in self._grain])
-
-    def _served(self) -> Iterator[tuple[Any, ...]]:
-        return self._snapshot.scan(self._stored.name, self._names)
-
-    def _late(self) -> Iterator[tuple[Any, ...]]:
-        """Yield rows that changed after the replica's position; those that are gone too."""
-        if not self._stored.live or self._stored.layout.batch_only:
-            return
-        read = [decoder(column, self._stored.name) for column in self._stored.columns]
-        for chunk in changed_rows(self._snapshot, self._stored, self._found.position):
-            for row, _, _ in chunk:
-                yield tuple([convert(value) for convert, value in zip(read, row, strict=True)])
-
-    def _replica(self) -> Iterator[tuple[Any, ...]]:
-        keys = {*self._table.key, *(part.column for part in self._table.partition)}
-        read = [from_cql(column, key=column.name in keys) for column in self._table.columns]
-        listed = ", ".join(map(quoted, self._names))
-        for raw in self._session.rows(f"SELECT {listed} FROM {quoted(self._table.name)}"):
-            yield tuple([convert(value) for convert, value in zip(read, raw, strict=True)])
+    """Compare every row of every table; each table is held in memory once."""
+    return compared(Replica(session, tables), snapshot)

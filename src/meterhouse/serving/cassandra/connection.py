@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from meterhouse.errors import ConfigError, EnvironmentFailureError, MeterhouseError
+from meterhouse.serving.cassandra.failures import failure, no_centre, no_keyspace, worth_another
 
-__all__ = ["Access", "CqlSession", "access", "connected"]
+__all__ = ["Access", "CqlSession", "access", "connected", "no_keyspace"]
 
 _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 6
@@ -182,8 +184,8 @@ class CqlSession:
             for place, (good, found) in zip(waiting, tried, strict=True):
                 if good:
                     results[place] = found
-                elif not _worth_another(found):
-                    raise _failure(found, self.where) from found
+                elif not worth_another(found):
+                    raise failure(found, self.where) from found
                 else:
                     failed.append(place)
                     problem = found
@@ -191,7 +193,7 @@ class CqlSession:
                 return results
             waiting = failed
         assert problem is not None
-        raise _failure(problem, self.where) from problem
+        raise failure(problem, self.where) from problem
 
     def use(self, keyspace: str) -> None:
         """Let tables be those of ``keyspace`` from here on.
@@ -202,7 +204,7 @@ class CqlSession:
         try:
             self.driver.set_keyspace(keyspace)
         except Exception as error:  # the driver has no base class
-            raise _failure(error, self.where, keyspace) from error
+            raise failure(error, self.where, keyspace) from error
         self._prepared.clear()
 
     def version(self) -> str:
@@ -217,8 +219,8 @@ class CqlSession:
                 return action()
             except Exception as error:  # sorted out here: the driver has no base class
                 last = attempt == _ATTEMPTS - 1
-                if isinstance(error, MeterhouseError) or last or not _worth_another(error):
-                    raise _failure(error, self.where) from error
+                if isinstance(error, MeterhouseError) or last or not worth_another(error):
+                    raise failure(error, self.where) from error
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("unreachable")
@@ -240,15 +242,42 @@ def connected(access: Access, *, keyspace: bool = True) -> Iterator[CqlSession]:
             "",
             "install it: pip install 'meterhouse[cassandra]'",
         ) from error
-    cluster = Cluster(**_options(access))
+    cluster = _cluster(Cluster, access)
     try:
         try:
             session = cluster.connect(access.keyspace if keyspace else None)
         except Exception as error:  # the driver has no base class
-            raise _failure(error, access.where, access.keyspace) from error
+            centres = {host.datacenter for host in cluster.metadata.all_hosts()} - {None}
+            if access.local_dc and centres and access.local_dc not in centres:
+                raise no_centre(access.local_dc, centres, access.where) from error
+            raise failure(error, access.where, access.keyspace) from error
         yield CqlSession(session, access.where)
     finally:
         cluster.shutdown()
+
+
+def _cluster(made: Callable[..., Any], access: Access) -> Any:
+    """Return the cluster; with a bundle this already reads it and asks where the nodes are."""
+    options = _options(access)
+    if not access.bundle:
+        return made(**options)
+    import cassandra
+
+    try:
+        return made(**options)
+    except (cassandra.DriverException, ConnectionError, TimeoutError) as error:
+        raise EnvironmentFailureError(
+            f"the Astra database can't be reached ({type(error).__name__})",
+            access.where,
+            "see whether it is hibernated or gone on its page; if it is neither, download the "
+            "secure connect bundle anew. Nothing is lost: the embedded store goes on",
+        ) from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"the secure connect bundle is not one ({type(error).__name__})",
+            access.where,
+            "download it anew from the database's page and name it in ASTRA_DB_SECURE_BUNDLE",
+        ) from error
 
 
 def _options(access: Access) -> dict[str, Any]:
@@ -277,7 +306,10 @@ def _options(access: Access) -> dict[str, Any]:
     if access.user:
         options["auth_provider"] = PlainTextAuthProvider(access.user, access.password)
     if access.bundle:
-        options["cloud"] = {"secure_connect_bundle": access.bundle}
+        # Unpacked where temporary files go: the bundle's own folder may be read-only.
+        options["cloud"] = {"secure_connect_bundle": access.bundle, "use_default_tempdir": True}
+        # Named, since to find it out the driver tries, and warns of, what no Astra speaks.
+        options["protocol_version"] = 4
     else:
         options |= {"contact_points": list(access.hosts), "port": access.port}
         options["protocol_version"] = 5
@@ -304,68 +336,3 @@ def _tls(access: Access) -> ssl.SSLContext | None:
             "name PEM files in cassandra.ca, cassandra.certificate and cassandra.key",
         ) from error
     return context
-
-
-def _worth_another(error: BaseException) -> bool:
-    """Tell what may be better in a moment from what will not be."""
-    import cassandra
-    from cassandra.cluster import NoHostAvailable
-
-    passing = (
-        cassandra.Timeout,
-        cassandra.Unavailable,
-        cassandra.OperationTimedOut,
-        cassandra.CoordinationFailure,
-        ConnectionError,
-    )
-    if isinstance(error, NoHostAvailable):
-        return not any(_refused(one) for one in _causes(error))
-    return isinstance(error, passing) or type(error).__name__ in (
-        "ConnectionShutdown",
-        "ConnectionBusy",
-        "ConnectionException",
-        "OverloadedErrorMessage",
-        "IsBootstrappingErrorMessage",
-        "ServerError",
-    )
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = getattr(error, "errors", {})
-    return [one for one in found.values() if isinstance(one, BaseException)] if found else []
-
-
-def _refused(error: BaseException) -> bool:
-    import cassandra
-
-    return isinstance(error, cassandra.AuthenticationFailed | cassandra.Unauthorized)
-
-
-def _failure(error: BaseException, where: str, keyspace: str = "") -> MeterhouseError:
-    """Say what went wrong in our words; never what was sent, which may hold a secret."""
-    import cassandra
-
-    if isinstance(error, MeterhouseError):
-        return error
-    if any(_refused(one) for one in (error, *_causes(error))):
-        return ConfigError(
-            "Cassandra refuses these credentials",
-            where,
-            "check cassandra.user and METERHOUSE_CASSANDRA_PASSWORD (for Astra: "
-            "ASTRA_DB_APPLICATION_TOKEN) and what the role may do; nothing was written",
-        )
-    if isinstance(error, cassandra.InvalidRequest):
-        said = str(error)
-        if "keyspace" in said.lower() and "does not exist" in said.lower():
-            return ConfigError(
-                f'keyspace "{keyspace}" does not exist',
-                where,
-                "make it: meterhouse serving ddl | cqlsh, or meterhouse serving rebuild",
-            )
-        return ConfigError(f"Cassandra refuses a statement: {said}", where, "see docs/cassandra.md")
-    kind = ", ".join(sorted({type(one).__name__ for one in (_causes(error) or [error])}))
-    return EnvironmentFailureError(
-        f"Cassandra can't be reached ({kind})",
-        where,
-        "nothing is lost: the embedded store goes on, and the replica catches up when it is back",
-    )

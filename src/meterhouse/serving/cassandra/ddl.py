@@ -9,7 +9,12 @@ from typing import Final
 
 from meterhouse.errors import UsageError
 from meterhouse.serving.cassandra.layout import CqlTable, quoted
-from meterhouse.serving.cassandra.tables import create_orgs, create_replica, create_table
+from meterhouse.serving.cassandra.tables import (
+    create_orgs,
+    create_replica,
+    create_table,
+    create_writers,
+)
 
 __all__ = ["create_keyspace", "ddl", "demo_queries"]
 
@@ -53,6 +58,7 @@ def ddl(tables: Mapping[str, Sequence[CqlTable]], keyspace: str, replication: st
             parts.append(f"-- {model}\n{create_table(table)};\n")
     parts.append(f"-- organisations, for questions over all of them\n{create_orgs()};\n")
     parts.append(f"-- up to where the log is in the tables\n{create_replica()};\n")
+    parts.append(f"-- who is writing\n{create_writers()};\n")
     return "\n".join(parts)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "AS_OF",
     "ORGS",
     "REPLICA",
+    "WRITERS",
     "Bucketed",
     "CqlColumn",
     "CqlTable",
@@ -31,6 +32,8 @@ REPLICA: Final = "replica"
 """Table with one row: up to where the log is in the others."""
 ORGS: Final = "orgs"
 """Table of organisations, for questions over all of them."""
+WRITERS: Final = "replica_writers"
+"""Table of who is writing, and of what has to be written over because two were."""
 
 
 @dataclass(frozen=True, slots=True)

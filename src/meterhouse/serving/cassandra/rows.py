@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from meterhouse.serving.cassandra.connection import CqlSession
 from meterhouse.serving.cassandra.layout import AS_OF, CqlTable, quoted
+from meterhouse.serving.cassandra.stamps import write_time
 from meterhouse.serving.cassandra.values import as_bound, period, to_cql
+from meterhouse.serving.replication import Change
 
 __all__ = ["Rows", "StoredKey"]
 
@@ -27,6 +29,7 @@ class Rows:
         self._table = table
         names = [column.name for column in table.all_columns]
         keys = set(table.key) | {part.column for part in table.partition}
+        self._key_places = [names.index(name) for name in table.key]
         self._places = {column.name: place for place, column in enumerate(table.columns)}
         self._writers = [to_cql(column, key=column.name in keys) for column in table.columns]
         self._types = {column.name: column.type for column in table.all_columns}
@@ -44,23 +47,19 @@ class Rows:
         """Return the primary key of a row of the embedded store, as the driver binds it."""
         return self._key(self._bound(row))
 
-    def write(self, rows: Iterable[tuple[Sequence[Any], int, int, bool]]) -> int:
-        """Write rows of the embedded store; return how many.
-
-        Args:
-            rows: Each with the log position it stands for, its write timestamp, and whether
-                it is gone.
-        """
+    def write(self, changes: Iterable[Change], generation: int) -> int:
+        """Write rows of the embedded store, and delete those that are gone; return how many."""
         statements, count = [], 0
-        for partition in self._by_partition(rows):
+        for partition in self._by_partition(changes, generation):
             for start in range(0, len(partition), _TOGETHER):
                 statements.append(self._together(partition[start : start + _TOGETHER]))
                 count += len(partition[start : start + _TOGETHER])
         self._session.each(statements)
         return count
 
-    def delete(self, keys: Sequence[StoredKey], timestamp: int) -> None:
-        """Delete the rows of ``keys``, as ``key_of`` gives them."""
+    def delete(self, keys: Sequence[StoredKey], generation: int, position: int) -> None:
+        """Delete the rows of ``keys``, as ``key_of`` gives them, as of ``position``."""
+        timestamp = write_time(generation, position)
         statement = self._session.prepare(self._delete)
         self._session.each([statement.bind((timestamp, *key)) for key in keys])
 
@@ -69,6 +68,10 @@ class Rows:
         kinds = [self._types[name] for name in self._table.key]
         for row in self._session.rows(self._list):
             yield tuple([as_bound(value, kind) for value, kind in zip(row, kinds, strict=True)])
+
+    def empty(self) -> None:
+        """Delete every row, whatever its timestamp."""
+        self._session.run(f"TRUNCATE TABLE {quoted(self._table.name)}")
 
     def _bound(self, row: Sequence[Any]) -> list[Any]:
         values = [write(value) for write, value in zip(self._writers, row, strict=True)]
@@ -79,17 +82,15 @@ class Rows:
         return [*cut, *values]
 
     def _key(self, bound: Sequence[Any]) -> StoredKey:
-        names = [column.name for column in self._table.all_columns]
-        return tuple([bound[names.index(name)] for name in self._table.key])
+        return tuple([bound[place] for place in self._key_places])
 
-    def _by_partition(
-        self, rows: Iterable[tuple[Sequence[Any], int, int, bool]]
-    ) -> Iterable[list[Any]]:
+    def _by_partition(self, changes: Iterable[Change], generation: int) -> Iterable[list[Any]]:
         found: dict[StoredKey, list[Any]] = {}
         size = len(self._table.partition)
         insert = self._session.prepare(self._insert)
         delete = self._session.prepare(self._delete)
-        for row, position, timestamp, gone in rows:
+        for row, position, gone in changes:
+            timestamp = write_time(generation, position)
             bound = self._bound(row)
             key = self._key(bound)
             statement = (

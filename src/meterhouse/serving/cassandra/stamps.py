@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["write_time"]
+__all__ = ["write_order", "write_time"]
 
 _BASE: Final = 1 << 62
 _POSITIONS: Final = 1 << 40
@@ -24,6 +24,15 @@ def write_time(generation: int, position: int) -> int:
     Raises:
         ValueError: They are beyond what a 64-bit timestamp has room for.
     """
+    return _BASE + write_order(generation, position)
+
+
+def write_order(generation: int, position: int) -> int:
+    """Return a number that grows with the generation, and within one with the position.
+
+    Raises:
+        ValueError: They are beyond what a 64-bit timestamp has room for.
+    """
     if not (0 <= generation < _GENERATIONS and 0 <= position < _POSITIONS):
         raise ValueError(f"no timestamp for position {position} of generation {generation}")
-    return _BASE + generation * _POSITIONS + position
+    return generation * _POSITIONS + position

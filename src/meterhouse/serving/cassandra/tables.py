@@ -18,13 +18,21 @@ from meterhouse.serving.cassandra.layout import (
     AS_OF,
     ORGS,
     REPLICA,
+    WRITERS,
     Bucketed,
     CqlColumn,
     CqlTable,
     quoted,
 )
 
-__all__ = ["columns_of", "cql_tables", "create_orgs", "create_replica", "create_table"]
+__all__ = [
+    "columns_of",
+    "cql_tables",
+    "create_orgs",
+    "create_replica",
+    "create_table",
+    "create_writers",
+]
 
 _TYPES: Final[Mapping[Kind, str]] = {
     "text": "text",
@@ -53,7 +61,7 @@ def cql_tables(models: Iterable[Model]) -> dict[str, tuple[CqlTable, ...]]:
         found[model.name] = tuple(_table(model, key) for key in keys)
         for table in found[model.name]:
             other = owner.setdefault(table.name, model)
-            if other is not model or table.name in (ORGS, REPLICA):
+            if other is not model or table.name in (ORGS, REPLICA, WRITERS):
                 raise ModelError(
                     f'CQL table "{table.name}" of {model.name} has a name that is taken',
                     model.path,
@@ -143,6 +151,15 @@ def create_replica() -> str:
         "    name text,\n    project text,\n    fork bigint,\n    generation bigint,\n"
         "    position bigint,\n    epoch bigint,\n    head text,\n    ingest_ts text,\n"
         "    tables text,\n    details text,\n    PRIMARY KEY ((name))\n)"
+    )
+
+
+def create_writers() -> str:
+    """Return the CQL of the table of who is writing: a row for each project folder."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {WRITERS} (\n"
+        "    name text,\n    writer text,\n    run text,\n    state text,\n"
+        "    PRIMARY KEY ((name), writer)\n)"
     )
 
 
