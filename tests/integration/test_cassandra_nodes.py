@@ -16,6 +16,7 @@ from integration.replicas import Replicated, configured, until_replicated
 from servers.cassandra import Node, own_cluster
 
 CENTRE = "east"
+REQUEST = {"value": 1, "metric": "requests"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def replica(nodes: list[Node], tmp_path_factory: pytest.TempPathFactory) -> Iter
         "cassandra.replication": f"network:{CENTRE}=3",
     }
     house = configured(tmp_path_factory.mktemp("nodes") / "house", settings, FEW)
-    house.put("events_0.jsonl", events(1, 30))
+    house.put("events_0.jsonl", events(1, 30, **REQUEST))
     house.batch_of_inbox()
     replica = Replicated(house, {})
     ran = replica.cli("serving", "sync")
@@ -64,20 +65,22 @@ def test_one_of_three_dies_while_rows_arrive_and_nobody_sees_an_error(
             problems.extend([ran.err] if ran.code else [])
             over.wait(0.5)
 
-    with followed(house) as follow:
-        asking = threading.Thread(target=ask)
-        asking.start()
-        for number in range(100, 160):
-            append(path, event(number, org_id=f"o-{number % 7}"))
-            if number == 120:
-                nodes[2].kill()
-            time.sleep(0.1)
-        until_answered(house, 90)
-        until_replicated(house)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        with followed(house) as follow:
+            for number in range(100, 160):
+                append(path, event(number, org_id=f"o-{number % 7}", **REQUEST))
+                if number == 120:
+                    nodes[2].kill()
+                time.sleep(0.1)
+            until_answered(house, 90)
+            until_replicated(house)
+            assert not follow.said("replica_failed")
+            assert not follow.said("replica_stopped")
+    finally:
         over.set()
         asking.join()
-        assert not follow.said("replica_failed")
-        assert not follow.said("replica_stopped")
 
     assert problems == []
     assert len(answers) > 5

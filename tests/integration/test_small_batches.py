@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from meterhouse.clock import system_clock
+from meterhouse.lake.delta import DeltaTables
+from meterhouse.testing import FixedClock
 from unit.layers.house import House, costs, event, few_contracts, files_of, small_models
 
 
@@ -23,4 +27,41 @@ def test_many_small_batches_leave_few_live_files(tmp_path: Path) -> None:
     assert costs(house) == {"org-1": (Decimal("4"), 40)}
     assert len(house.read("bronze.usage_events")) == 40
     assert len(files_of(house)) < 40 * 5
+    house.close()
+
+
+def test_with_late_data_in_every_batch_the_lake_stays_as_small_as_what_is_kept(
+    tmp_path: Path,
+) -> None:
+    """Three days, a batch each hour that touches every partition; six hours are kept.
+
+    Delta's cleaning goes by the machine's clock, so the three days end now.
+    """
+    contracts = few_contracts()
+    clock = FixedClock(system_clock() - timedelta(days=3))
+    house = House(tmp_path, small_models(contracts), contracts)
+    house.lake = DeltaTables(tmp_path / "lake", timedelta(hours=6), clock)
+    seen: set[str] = set()
+    added: list[int] = []
+    for number in range(72):
+        clock.now += timedelta(hours=1)
+        times = [datetime(2025, 7, 1 + day, 10, tzinfo=UTC) for day in range(5)]
+        house.take(
+            "usage_events",
+            *(event(5 * number + time.day, event_ts=time) for time in times),
+        )
+        house.run()
+        new = [path for path in files_of(house) if path not in seen]
+        for path in new:
+            os.utime(tmp_path / "lake" / path, (clock.now.timestamp(),) * 2)
+        seen.update(new)
+        added.append(len(new))
+
+    published = house.published()
+    assert len(house.read("bronze.usage_events")) == 72 * 5
+    live = sum(len(table.files) + len(table.log) for table in published.tables.values())
+    assert live < 130
+    # A checkpoint, and with it the cleaning, comes every tenth version.
+    assert len(files_of(house)) <= live + sum(added[-16:])
+    assert len(seen) > 5 * live
     house.close()

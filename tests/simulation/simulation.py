@@ -155,7 +155,8 @@ class Simulation:
         self._late = self._aim in PUBLISHING
         self._shots = _SHOTS
         self._by_power = self.seed // len(AIMS) % 2 == 0
-        self._aimed = self.chance.choice(_PASSES)
+        self._passes = (1,) if self._late or self._aim in SEALING else _PASSES
+        self._aimed = self.chance.choice(self._passes)
         """The how manieth time."""
         self.machine.seals |= self._aim in SEALING
         self._calm = False
@@ -285,7 +286,7 @@ class Simulation:
         self._aimed -= 1
         if not self._aimed and self._shots:
             self._shots -= 1
-            self._aimed = self.chance.choice(_PASSES)
+            self._aimed = self.chance.choice(self._passes)
             if self._by_power:
                 self._power_loss()
             else:
