@@ -33,8 +33,10 @@ __all__ = [
 
 FILE_NAME: Final = "meterhouse.toml"
 ENVIRONMENT_PREFIX: Final = "METERHOUSE_"
-NOT_SETTINGS: Final = frozenset({"METERHOUSE_PROJECT", "METERHOUSE_SAMPLE"})
-"""Variables of ours that are no settings: where the project is, where the test sample is."""
+NOT_SETTINGS: Final = frozenset(
+    {"METERHOUSE_PROJECT", "METERHOUSE_SAMPLE", "METERHOUSE_CASSANDRA_PASSWORD"}
+)
+"""Variables of ours that are no settings: where project and test sample are, a secret."""
 
 SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 DURATIONS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -9,6 +9,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -342,3 +343,22 @@ def in_a_child(work: object, as_user: int = 0) -> str:
         said = pipe.read()
     os.waitpid(child, 0)
     return said
+
+
+@pytest.mark.parametrize(
+    "harm", ["project = 'q'", "fork = 1", "position = 1", "head = 'g'", "details = '{\"a\": 1}'"]
+)
+def test_what_stands_where_the_epoch_does_says_so_to_the_letter(path: Path, harm: str) -> None:
+    store = SqliteServing(path, LAYOUTS)
+    store.load("one", TABLE, rows("a"))
+    store.publish("one", Stamp("p", 0, 1, "h"), ingest_ts=AT, details="{}")
+    assert store.advance(live("b", position=2))
+    store.load("two", TABLE, rows("a", "b", cost="9"))
+    store.publish("two", Stamp("p", 0, 3, "h"), ingest_ts=AT, details="{}")
+    assert read(path, lambda it: it.check()) == []
+
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE live SET {harm}")
+
+    (problem,) = read(path, lambda it: it.check())
+    assert "its answers stand" in problem

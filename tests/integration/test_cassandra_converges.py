@@ -129,24 +129,6 @@ def test_writes_in_any_order_come_to_the_same(
     assert last.contents() == truth
 
 
-def test_two_writers_at_once(stages: list[LiveHouse], node: Node, truth: object) -> None:
-    settings = node.settings()
-    older, newer = (Replicated(stage, settings) for stage in (stages[3], stages[-1]))
-    for _ in range(3):
-        newer.cli("serving", "rebuild")
-        running = [
-            replica.house.program(*replica.arguments("serving", command))
-            for replica in (older, newer)
-            for command in ("sync", "sync")
-        ]
-        for process in running:
-            process.communicate(timeout=120)
-
-    assert newer.cli("serving", "sync").code == 0
-    assert newer.compared().agrees
-    assert newer.contents() == truth
-
-
 def test_killed_anywhere_and_run_again(stages: list[LiveHouse], node: Node, truth: object) -> None:
     settings = node.settings()
     chance = random.Random(1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -28,7 +29,17 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield found
 
 
-def test_it_follows_and_outlives_its_cluster(node: Node, tmp_path: Path) -> None:
+def answered_after(house: LiveHouse, path: Path, number: int) -> float:
+    """Append the event of that number; return after how many seconds it is in the answers."""
+    append(path, event(number, value=1, metric="requests"))
+    begun = time.monotonic()
+    until_answered(house, number)
+    return time.monotonic() - begun
+
+
+def test_it_follows_and_outlives_its_cluster(
+    node: Node, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     house = configured(tmp_path / "house", node.settings(), FEW)
     path = house.inbox / "events_1.jsonl"
     port = free_port()
@@ -39,13 +50,20 @@ def test_it_follows_and_outlives_its_cluster(node: Node, tmp_path: Path) -> None
         replica = Replicated(house, {})
         assert replica.cli("query", "daily-cost", "--store", "cassandra").code == 0
         assert "replica    cassandra: at entry" in replica.cli("status").out
-        figures = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-        assert 'meterhouse_replica_failing{store="cassandra"} 0.0' in figures
 
+        def figures() -> str:
+            return str(urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+
+        until(lambda: 'replica_position{store="cassandra"} 1.0' in figures(), "told in metrics")
+        assert 'meterhouse_replica_failing{store="cassandra"} 0.0' in figures()
+        assert 'meterhouse_replica_lag_seconds{store="cassandra"} 0.0' in figures()
+
+        alive = [answered_after(house, path, number) for number in range(2, 12)]
         node.kill()
-        for number in range(2, 8):
-            append(path, event(number, value=1, metric="requests"))
-            until_answered(house, number)
+        dead = [answered_after(house, path, number) for number in range(12, 42)]
+        record_property("answered alive, s", max(alive))
+        record_property("answered dead, s", max(dead))
+        assert statistics.median(dead) < 2 * statistics.median(alive) + 0.2
         follow.until_said("replica_failed")
         follow.until_standing(
             lambda found: bool(found.replicas["cassandra"].get("failure")), "told as failing"
@@ -53,9 +71,17 @@ def test_it_follows_and_outlives_its_cluster(node: Node, tmp_path: Path) -> None
         assert "failing:" in replica.cli("status").out
 
         node.start()
-        append(path, event(8, value=1, metric="requests"))
-        until_answered(house, 8)
+        back = time.monotonic()
+        append(path, event(42, value=1, metric="requests"))
+        until_answered(house, 42)
         until_replicated(house)
+        record_property("recovered after, s", time.monotonic() - back)
+        append(path, event(43, value=1, metric="requests"))
+        begun = time.monotonic()
+        until_answered(house, 43)
+        until_replicated(house)
+        record_property("event to replica, s", time.monotonic() - begun)
+        assert time.monotonic() - begun < 10
         assert replica.compared().agrees
         one = replica.cli("query", "daily-cost", "--store", "cassandra")
         assert one.out == replica.cli("query", "daily-cost").out
@@ -78,6 +104,26 @@ def test_a_killed_follower_takes_its_companion_along(node: Node, tmp_path: Path)
         until_answered(house, 2)
         until_replicated(house)
     assert Replicated(house, {}).compared().agrees
+
+
+def test_a_rebuild_beside_a_follower_waits_for_its_turn(node: Node, tmp_path: Path) -> None:
+    house = configured(tmp_path / "house", node.settings(), FEW)
+    path = house.inbox / "events_1.jsonl"
+    replica = Replicated(house, {})
+    with followed(house) as follow:
+        append(path, event(1, value=1, metric="requests"))
+        until_replicated(house)
+        rebuilding = house.program("serving", "rebuild")
+        for number in range(2, 40):
+            append(path, event(number, org_id=f"o-{number}", value=1, metric="requests"))
+            time.sleep(0.05)
+        out, err = rebuilding.communicate(timeout=60)
+        assert (rebuilding.returncode, "made anew" in out) == (0, True), err
+        until_answered(house, 39)
+        until_replicated(house)
+        assert not follow.said("replica_failed")
+        assert not follow.said("replica_stopped")
+    assert replica.compared().agrees
 
 
 def test_batch_and_once_bring_it_up_or_only_warn(node: Node, tmp_path: Path) -> None:
@@ -158,8 +204,27 @@ def test_with_certificate_user_and_password_it_is_a_replica_like_any(
 
     monkeypatch.setenv("METERHOUSE_CASSANDRA_PASSWORD", SECRET)
     wrong = replica.cli("serving", "status")
-    assert wrong.code == 2
+    assert (wrong.code, "refuses these credentials" in wrong.err) == (2, True), wrong.err
     assert SECRET not in wrong.err + wrong.out
+    once = replica.cli("--set", "serving.replicas=cassandra", "follow", "--once")
+    assert (once.code, "warning: the replica in cassandra" in once.err) == (0, True), once.err
+    monkeypatch.setenv("METERHOUSE_CASSANDRA_PASSWORD", "cassandra")
+    given = {**replica.settings, "cassandra.password_file": ""}
+    assert Replicated(served, given).cli("serving", "status").code == 0
+    written = [path for path in served.root.rglob("*") if path.is_file()]
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_an_authority_that_did_not_sign_the_nodes_certificate_is_told(
+    closed: tuple[Node, Path], served: LiveHouse, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    subprocess.run([str(SCRIPTS / "make_tls.sh"), str(other)], check=True, capture_output=True)
+    settings = admitted(closed, tmp_path, **{"cassandra.ca": str(other / "ca.crt")})
+
+    ran = Replicated(served, settings).cli("serving", "sync")
+
+    assert (ran.code, "cassandra.ca does not vouch for" in ran.err) == (2, True), ran.err
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,10 @@ def test_a_late_one_that_finds_another_one_further_writes_nothing(
 
 
 def test_two_writers_killed_while_they_write_and_run_again(
-    stages: list[LiveHouse], cassandra_node: Node, truth: object
+    stages: list[LiveHouse],
+    cassandra_node: Node,
+    truth: object,
+    record_property: Callable[[str, object], None],
 ) -> None:
     settings, chance = cassandra_node.settings(), random.Random(7)
     replicas = [Replicated(one, settings) for one in stages]
@@ -148,6 +151,8 @@ def test_two_writers_killed_while_they_write_and_run_again(
         for process in running:
             process.communicate()
 
+    record_property("killed while it wrote", killed)
+    record_property("the other one ended well", whole)
     assert killed > KILLS // 2
     assert whole > 0
     last = replicas[-1]

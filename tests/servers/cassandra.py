@@ -165,7 +165,8 @@ def shared_node(folder: Path) -> Iterator[Node]:
         if not users.exists() or not users.read_text():
             port_file.write_text(str(free_port()))
         node = Node("127.0.0.1", int(port_file.read_text()), run)
-        node.start("--storage-port", str(free_port()), "--fast-schema")
+        # Every test has a keyspace of its own, and a table takes a megabyte of heap.
+        node.start("--storage-port", str(free_port()), "--fast-schema", "--heap", "3g")
         with users.open("a") as file:
             file.write(mine)
     try:

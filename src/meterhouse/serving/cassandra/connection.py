@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from meterhouse.errors import ConfigError, EnvironmentFailureError, MeterhouseError
-from meterhouse.serving.cassandra.failures import failure, no_centre, no_keyspace, worth_another
+from meterhouse.serving.cassandra.failures import (
+    failure,
+    no_centre,
+    no_keyspace,
+    not_all_up,
+    worth_another,
+)
 
 __all__ = ["Access", "CqlSession", "access", "connected", "no_keyspace"]
 
@@ -206,6 +212,17 @@ class CqlSession:
         except Exception as error:  # the driver has no base class
             raise failure(error, self.where, keyspace) from error
         self._prepared.clear()
+
+    def check_all_up(self) -> None:
+        """See that every node is there that we know of: TRUNCATE needs them all.
+
+        Raises:
+            EnvironmentFailureError: One is away.
+        """
+        hosts = self.driver.cluster.metadata.all_hosts()
+        away = sorted(str(host.address) for host in hosts if host.is_up is False)
+        if away:
+            raise not_all_up(away, self.where)
 
     def version(self) -> str:
         """Return the server's version."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from meterhouse.errors import ConfigError, EnvironmentFailureError, MeterhouseError
 
-__all__ = ["failure", "no_centre", "no_keyspace", "worth_another"]
+__all__ = ["failure", "no_centre", "no_keyspace", "not_all_up", "worth_another"]
 
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _CLOSED: Final = frozenset(
-    ("ConnectionException", "ConnectionResetError", "ConnectionShutdown", "SSLError")
+    (
+        "ConnectionException",
+        "ConnectionResetError",
+        "ConnectionShutdown",
+        "SSLEOFError",
+        "SSLError",
+        "SSLZeroReturnError",
+    )
 )
 _CLOSED_TO: Final = (
     "where the nodes ask for TLS or a certificate, set cassandra.ca, cassandra.certificate and "
@@ -74,15 +81,17 @@ def failure(error: BaseException, where: str, keyspace: str = "") -> MeterhouseE
         if "keyspace" in said.lower() and "does not exist" in said.lower():
             return no_keyspace(keyspace, where)
         return ConfigError(f"Cassandra refuses a statement: {said}", where, "see docs/cassandra.md")
+    if type(error).__name__ == "TruncateError":
+        return not_all_up((), where)
     causes = _causes(error) or [error]
-    if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes):
+    if any(_UNTRUSTED in str(one) for one in causes):
         return ConfigError(
             "the nodes show a certificate that cassandra.ca does not vouch for",
             where,
             "name the authority that signed the nodes' certificates in cassandra.ca (a PEM file)",
         )
     kind = ", ".join(sorted({_kind(one) for one in causes}))
-    closed = any(type(one).__name__ in _CLOSED for one in causes)
+    closed = any(_name(one) in _CLOSED for one in causes)
     return EnvironmentFailureError(
         f"Cassandra can't be reached ({kind})",
         where,
@@ -91,11 +100,16 @@ def failure(error: BaseException, where: str, keyspace: str = "") -> MeterhouseE
     )
 
 
+def _name(error: BaseException) -> str:
+    """Name a failure; the driver makes another error of one that TLS had, with its text."""
+    return "SSLError" if "[SSL:" in str(error) else type(error).__name__
+
+
 def _kind(error: BaseException) -> str:
     """Name a failure; where too few nodes are there, say how many it takes."""
     import cassandra
 
-    name = type(error).__name__
+    name = _name(error)
     if not isinstance(error, cassandra.Unavailable):
         return name
     level = cassandra.ConsistencyLevel.value_to_name.get(error.consistency, "")
@@ -111,6 +125,16 @@ def no_centre(wanted: str, centres: Iterable[str], where: str) -> ConfigError:
         f'no node is in data centre "{wanted}"',
         where,
         f"set cassandra.local_dc to one of {', '.join(sorted(centres))}",
+    )
+
+
+def not_all_up(away: Sequence[str], where: str) -> EnvironmentFailureError:
+    """Say that a table can't be emptied while nodes are ``away``."""
+    return EnvironmentFailureError(
+        f"to empty a table takes every node, and {', '.join(away) or 'one'} is away",
+        where,
+        "start it, or take it out of the cluster (nodetool removenode), and run the same command "
+        "again; the embedded store goes on",
     )
 
 

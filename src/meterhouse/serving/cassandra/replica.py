@@ -133,7 +133,12 @@ class Replica(Replication):
         self._writers.end()
 
     def forget(self) -> None:
-        """Delete the position, so that no answer is given, and the list of organisations."""
+        """Delete the position, so that no answer is given, and the list of organisations.
+
+        Raises:
+            EnvironmentFailureError: A node is away; nothing was deleted.
+        """
+        self.session.check_all_up()
         for name in (REPLICA, ORGS):
             self.session.run(f"TRUNCATE TABLE {quoted(name)}")
 
