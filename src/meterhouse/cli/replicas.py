@@ -79,21 +79,17 @@ def writing(house: Project, store: str) -> AbstractContextManager[None]:
 
 def synced(house: Project, store: str) -> str:
     """Bring the replica in ``store`` to where the answers stand; return what to say of it."""
-    from meterhouse.log.lock import Lock
+    from meterhouse.log.lock import held
     from meterhouse.serving.snapshot import read
 
     def sync(snapshot: Any) -> SyncReport:
         with opened_replica(house, store, snapshot.served.details) as replica:
             return replica.sync(snapshot)
 
-    lock = Lock(house.root / _LOCK.format(store))
-    if not lock.take():
+    if held(house.root / _LOCK.format(store)):
         return "another process keeps the replica up: meterhouse serving status"
-    try:
-        with writing(house, store):
-            return sync_text(read(house.root / "serving.db", sync))
-    finally:
-        lock.release()
+    with writing(house, store):
+        return sync_text(read(house.root / "serving.db", sync))
 
 
 class _OneAtATime:

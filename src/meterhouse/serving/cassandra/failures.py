@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -102,7 +103,8 @@ def failure(error: BaseException, where: str, keyspace: str = "") -> MeterhouseE
 
 def _name(error: BaseException) -> str:
     """Name a failure; the driver makes another error of one that TLS had, with its text."""
-    return "SSLError" if "[SSL:" in str(error) else type(error).__name__
+    tls = isinstance(error, ssl.SSLError) or "[SSL" in str(error)
+    return "SSLError" if tls else type(error).__name__
 
 
 def _kind(error: BaseException) -> str:
