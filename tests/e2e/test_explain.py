@@ -62,10 +62,9 @@ def beside(part: Part, verdict: str) -> Beside:
 
 
 def test_every_silver_and_gold_table_is_here(house: House) -> None:
-    published = house.project.published()
-    assert published is not None
+    tables = house.project.at_position("information_schema").tables
 
-    assert [name for name in published.tables if not name.startswith("bronze.")] == list(TABLES)
+    assert sorted(name for name in tables if not name.startswith("bronze.")) == list(TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -93,7 +93,7 @@ def test_the_whole_catalog_follows(tmp_path: Path) -> None:
     house.live()
 
     assert_as_batch(house, tmp_path / "copy")
-    assert len(house.batch().compared) == 11
+    assert len(house.batch().compared) == 10
 
 
 def test_a_table_of_the_batch_says_where_it_stands(house: LiveHouse) -> None:

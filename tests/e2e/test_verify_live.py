@@ -14,7 +14,7 @@ from meterhouse.formats import text
 from meterhouse.verify import Check
 
 DAY = "gold.finops_by_org_day"
-WINDOWS = "gold.usage_sliding_15min"
+WINDOWS = "gold.usage_by_5min"
 
 
 @pytest.fixture

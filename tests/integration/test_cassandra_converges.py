@@ -20,7 +20,7 @@ MODELS = (
     "gold.finops_by_org_day",
     "gold.revenue_by_org_month",
     "gold.tickets_by_org_date",
-    "gold.usage_sliding_15min",
+    "gold.usage_by_5min",
 )
 KILLS = 20
 TOO_LATE = 9_000_000_000_000_000_000

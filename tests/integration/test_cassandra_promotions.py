@@ -73,14 +73,14 @@ def test_windows_that_a_batch_gives_up_go_though_they_were_written_later(
     promoted = copied(house, tmp_path / "promoted")
     house.put("events_3.jsonl", event(21, timestamp=JULY_4, org_id="o-2"))
     house.live()
-    before = synced(house, settings).contents()["usage_sliding_15min"]
+    before = synced(house, settings).contents()["usage_by_5min"]
     promoted.batch()
     promoted.put("events_3.jsonl", event(21, timestamp=JULY_4, org_id="o-2"))
     promoted.live()
 
     replica = synced(promoted, settings)
 
-    after = replica.contents()["usage_sliding_15min"]
+    after = replica.contents()["usage_by_5min"]
     assert {row for row in before if row not in after}
     assert_as_new(replica, cassandra_node)
 
@@ -91,17 +91,17 @@ def test_a_late_window_goes_with_the_batch_that_takes_it_in(
     """The embedded store holds it between its entry and the next batch only."""
     settings = cassandra_node.settings()
     replica = synced(house, settings)
-    few = len(replica.contents()["usage_sliding_15min"])
+    few = len(replica.contents()["usage_by_5min"])
     house.put("events_2.jsonl", event(20, timestamp=OLD))
     house.live()
     synced(house, settings)
-    assert len(replica.contents()["usage_sliding_15min"]) > few
+    assert len(replica.contents()["usage_by_5min"]) > few
 
     house.batch()
     ran = replica.cli("serving", "sync")
 
     assert "what changed written" in ran.out
-    assert len(replica.contents()["usage_sliding_15min"]) == few
+    assert len(replica.contents()["usage_by_5min"]) == few
     assert_as_new(replica, cassandra_node)
 
 

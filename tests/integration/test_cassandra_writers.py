@@ -24,7 +24,7 @@ MODELS = (
     "gold.cost_anomaly_mart",
     "gold.finops_by_org_day",
     "gold.revenue_by_org_month",
-    "gold.usage_sliding_15min",
+    "gold.usage_by_5min",
 )
 KILLS = 20
 GONE = ("o-2", "2025-06-01")

@@ -44,15 +44,16 @@ def test_every_model_has_an_example() -> None:
 
 
 def test_every_gold_model_says_how_it_is_asked() -> None:
-    gold = [MODELS[name] for name in MODELS.order if name.startswith("gold.")]
+    gold = [MODELS[name] for name in MODELS.order if MODELS[name].served]
 
     assert all(set(model.partition_key) <= set(model.grain) for model in gold)
     assert all(model.partition_key for model in gold)
 
 
 def test_every_gold_table_but_the_anomalies_is_live() -> None:
-    gold = [MODELS[name] for name in MODELS.order if name.startswith("gold.")]
+    gold = [MODELS[name] for name in MODELS.order if MODELS[name].served]
 
+    assert MODELS.on_read == ("gold.usage_sliding_15min",)
     assert [model.name for model in gold if not model.live] == ["gold.cost_anomaly_mart"]
     assert {model.name: model.live_by for model in gold if model.live_by} == {
         "gold.revenue_by_org_month": ("org_id", "month"),
@@ -63,10 +64,7 @@ def test_every_gold_table_but_the_anomalies_is_live() -> None:
 def test_window_tables_keep_their_latest_rows_in_serving() -> None:
     kept = {name: MODELS[name].keep for name in MODELS.order if MODELS[name].keep}
 
-    assert kept == {
-        "gold.usage_by_5min": "window_start",
-        "gold.usage_sliding_15min": "window_start",
-    }
+    assert kept == {"gold.usage_by_5min": "window_start"}
 
 
 def test_money_is_never_a_double(engine: Engine) -> None:

@@ -163,13 +163,17 @@ def model_tables(layer: str) -> str:
     return "\n\n".join(_model_section(models[name], models) for name in names)
 
 
+def _unstored(model: Model) -> str:
+    return f"no: {'computed when it is read' if model.on_read else 'a step that others share'}"
+
+
 def _model_section(model: Model, models: Models) -> str:
     keys = ", ".join(map(code, model.partition_key))
     order = ", ".join(map(code, model.clustering))
     facts = {
         "grain": ", ".join(map(code, model.grain)),
         "kind": KINDS[model.kind] + (f" (facts: `{model.fact}`)" if model.fact else ""),
-        "stored": "" if model.stored else "no: a step that other models share",
+        "stored": "" if model.stored else _unstored(model),
         "reads": ", ".join(map(_linked, model.depends_on)),
         "feeds": ", ".join(
             _linked(name) for name in models.order if model.name in models[name].depends_on

@@ -288,7 +288,9 @@ class Alerts:
         if still or seen.still:
             unchanged = still == seen.still and seen.epoch == answers.epoch.position
             return "nothing" if unchanged else "all"
-        return "nothing" if same else "changes"
+        if same:
+            return "nothing"
+        return "all" if query.views else "changes"
 
     @contextmanager
     def _failing(self, rules: list[str], answers: Answers, outcome: Outcome) -> Iterator[None]:
@@ -376,4 +378,5 @@ def _generation(answers: Answers) -> str:
 
 def _still(query: TableQuery, answers: Answers) -> bool:
     """Return whether the table stands where the epoch stands while others go on."""
-    return query.batch_only or query.table in answers.details.get("stale", ())
+    stale = answers.details.get("stale", ())
+    return query.batch_only or any(name in stale for name in query.reads or (query.table,))

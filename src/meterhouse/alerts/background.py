@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Final
 
 from meterhouse.alerts.evaluation import Group, Look, look_at_all
 from meterhouse.alerts.rule import Rule, TableQuery
 from meterhouse.ports import Answers, Engine, LiveStore
 
 __all__ = ["Background", "WholeLook"]
+
+_SELDOMER: Final = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -37,10 +41,13 @@ class Background:
         self._thread: threading.Thread | None = None
         self.work: WholeLook | None = None
         """The look that is under way, or over and not taken yet."""
+        self._rest: dict[str, float] = {}
+        """Rule over a table that is computed when it is read, which is looked at whole each
+        time → when it may be again: a tenth of the time at most."""
 
     def begin(self, rule: Rule, query: TableQuery, opened: frozenset[Group]) -> None:
-        """Begin to look, unless another rule's look is under way."""
-        if self.work is None:
+        """Begin to look, unless another rule's look is under way, or this one has to rest."""
+        if self.work is None and time.monotonic() >= self._rest.get(rule.name, 0.0):
             self.work = WholeLook(rule)
             self._thread = threading.Thread(
                 target=self._look, args=(self.work, query, opened), name="alerts", daemon=True
@@ -74,9 +81,13 @@ class Background:
             self._thread.join(seconds)
 
     def _look(self, work: WholeLook, query: TableQuery, opened: frozenset[Group]) -> None:
+        begun = time.monotonic()
         try:
             with self._opened() as store:
                 work.answers = store.answers()
                 work.look = look_at_all(store, self._engine, query, opened)
         except Exception as error:  # noqa: BLE001 - raised again where the look is taken
             work.failure = error
+        if query.views:
+            ended = time.monotonic()
+            self._rest[work.rule.name] = ended + _SELDOMER * (ended - begun)

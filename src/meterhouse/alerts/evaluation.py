@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeAlias
 
 import pyarrow as pa
 
 from meterhouse.alerts.rule import TableQuery
 from meterhouse.formats import native
+from meterhouse.models.finalize import finalize, needs_finalizing
 from meterhouse.ports import Engine, LiveStore, Session
 
 __all__ = ["Group", "Look", "Numbers", "look_at_all", "look_at_changes", "window_end"]
@@ -98,7 +99,7 @@ def look_at_all(
     """
     found = Look()
     held: set[Group] = set()
-    for rows in _pieces(store, query):
+    for rows in _pieces(store, engine, query):
         relations = {"looked_at": rows, "opened": _typed(query, opened, rows.schema)}
         with engine.session(relations) as session:
             found.over |= _over(session, query)
@@ -132,8 +133,11 @@ def _held(session: Session, query: TableQuery, among: str) -> set[Group]:
     return {_group(query, row) for row in rows.to_pylist()}
 
 
-def _pieces(store: LiveStore, query: TableQuery) -> Iterator[pa.Table]:
+def _pieces(store: LiveStore, engine: Engine, query: TableQuery) -> Iterator[pa.Table]:
     """Yield the columns that are needed; all rows at once where they belong in groups."""
+    if query.views:
+        yield _computed(store, engine, query)
+        return
     reader = store.rows(query.table)
     columns = list(query.columns) or reader.schema.names[:1]
     waiting = [reader.schema.empty_table().select(columns)]
@@ -143,6 +147,32 @@ def _pieces(store: LiveStore, query: TableQuery) -> Iterator[pa.Table]:
             yield pa.concat_tables(waiting)
             waiting = waiting[:1]
     yield pa.concat_tables(waiting)
+
+
+def _computed(store: LiveStore, engine: Engine, query: TableQuery) -> pa.Table:
+    """Return the rows of a table that is computed when it is read.
+
+    Where the tables below hold their latest windows only, the first day of these is left out:
+    what a row of that day is made from may be gone in part.
+    """
+    with engine.session({name: store.rows(name).read_all() for name in query.reads}) as session:
+        for model in query.views:
+            if needs_finalizing(model):
+                session.replace(model.name, finalize(model, session.query(model.sql)))
+            else:
+                session.view(model.name, model.sql)
+        sql = f"SELECT * FROM {query.table}"
+        if query.keeps_windows and query.window and (first := _first_whole_day(store, query)):
+            sql += f" WHERE {_quoted(query.window)} >= DATE '{first}'"
+        return session.query(sql)
+
+
+def _first_whole_day(store: LiveStore, query: TableQuery) -> str:
+    """Return the day after the first of which all tables below hold something; "" for all."""
+    answers = store.answers()
+    kept = answers.details.get("keep_from", {}) if answers is not None else {}
+    days = [kept[name] for name in query.reads if name in kept]
+    return (date.fromisoformat(max(days)) + timedelta(days=1)).isoformat() if days else ""
 
 
 def _over_rows(engine: Engine, query: TableQuery, rows: pa.Table) -> dict[Group, Numbers]:

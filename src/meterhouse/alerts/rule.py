@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from meterhouse.alerts.condition import Condition
 from meterhouse.errors import ConfigError
+from meterhouse.models.model import Model
 
 __all__ = [
     "METRICS",
@@ -49,9 +50,15 @@ class TableQuery:
     length: timedelta
     """Of the window, which starts at its value; 0 without one."""
     keeps_windows: bool = False
-    """True when the serving store holds the latest windows only."""
+    """True when the serving store holds the latest windows only, of it or of what it is
+    computed from."""
     batch_only: bool = False
-    """True when the table stands still between batches."""
+    """True when the table, or one that it is computed from, stands still between batches."""
+    views: tuple[Model, ...] = ()
+    """Of a table that is computed when it is read: itself, after those that it is read through.
+    Empty for a served one."""
+    reads: tuple[str, ...] = ()
+    """Served tables that ``views`` are computed from."""
 
     @property
     def groups(self) -> tuple[str, ...]:

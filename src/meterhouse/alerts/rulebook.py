@@ -176,6 +176,7 @@ def _query(value: Value, fields: Mapping[str, Value], models: Models) -> TableQu
             f"rows differ in {', '.join(missing)}, which key: leaves out",
             "aggregate: sum(…), min(…), max(…) or count(*); or name all columns under key:",
         )
+    views, below = _views(fields["table"], model, models)
     return TableQuery(
         table=model.name,
         where=read_condition(where, columns, grouping=False) if where is not None else None,
@@ -183,9 +184,34 @@ def _query(value: Value, fields: Mapping[str, Value], models: Models) -> TableQu
         key=key,
         window=window,
         length=_length(fields, model, window),
-        keeps_windows=bool(model.keep),
-        batch_only=bool(model.batch_only),
+        keeps_windows=any(one.keep for one in below),
+        batch_only=any(one.batch_only for one in below),
+        views=views,
+        reads=tuple(one.name for one in below) if views else (),
     )
+
+
+def _views(
+    value: Value, model: Model, models: Models
+) -> tuple[tuple[Model, ...], tuple[Model, ...]]:
+    """Return the views to compute for ``model``, in order, and the served tables below them."""
+    read = models.read_for([model.name])
+    unserved = sorted(name for name in read if not _served_or_view(name, models))
+    if unserved:
+        raise value.error(
+            f'"{model.name}" is computed when it is read, from {", ".join(unserved)}, which the '
+            "serving store does not hold",
+            "write the rule over a served table, or let the model be stored",
+        )
+    listed = [models[name] for name in models.order if name in read]
+    return (
+        tuple(one for one in listed if one.on_read),
+        tuple(one for one in listed if one.served),
+    )
+
+
+def _served_or_view(name: str, models: Models) -> bool:
+    return name in models and (models[name].served or models[name].on_read)
 
 
 def _model(value: Value, models: Models) -> Model:

@@ -90,6 +90,12 @@ def show(option: str | None, name: str) -> None:
     click.echo(f"\n{model.sql.strip()}")
 
 
+def _unstored(model: Model) -> str:
+    if model.stored:
+        return ""
+    return f"no, {'computed when it is read' if model.on_read else 'a step that others share'}"
+
+
 def _valid(found: Models, name: str) -> Model:
     for problem in found.problems:
         if f'model "{name}"' in problem.what:
@@ -104,7 +110,7 @@ def _facts(found: Models, model: Model) -> dict[str, str]:
         "reads": ", ".join(model.depends_on),
         "feeds": ", ".join(name for name in found.order if model.name in found[name].depends_on),
         "serving": " ".join([*model.partition_key, *model.clustering]),
-        "stored": "" if model.stored else "no, a step that other models share",
+        "stored": _unstored(model),
         "batch only": model.batch_only,
         "audits": ", ".join(audit.name for audit in model.audits),
         "owner": model.owner,

@@ -92,9 +92,9 @@ class AtPosition:
 
     @property
     def tables(self) -> Collection[str]:
-        """Return the names of all tables."""
+        """Return the names of all tables, those that are computed when they are read included."""
         if self.published is not None:
-            return list(self.published.tables)
+            return [*self.published.tables, *_views_of(self.details)]
         return _tables_of(self.generation)
 
     @cached_property
@@ -108,7 +108,7 @@ class AtPosition:
         Raises:
             UsageError: There is no such table; names the nearest.
         """
-        if self.published is not None:
+        if self.published is not None and name not in _views_of(self.details):
             return self.published.table(name).arrow_schema()
         models, bronze = self.generation.models, bronze_schemas(self.generation.contracts)
         if name in self.tables:
@@ -151,10 +151,16 @@ class AtPosition:
 
     def as_of(self, names: Iterable[str], now: datetime) -> AsOf:
         """Return up to where tables ``names`` stand: where the oldest of them does."""
-        listed = list(names)
+        listed = sorted(self._read_for(names))
         found = AsOf.at(self.position, self.ingest_ts, now)
         found = found.behind(listed, self.behind, now)
         return AsOf.of_tables(found, listed, self.details, now)
+
+    def _read_for(self, names: Iterable[str]) -> frozenset[str]:
+        listed = frozenset(names)
+        if listed.isdisjoint(_views_of(self.details)):
+            return listed
+        return self.generation.models.read_for(listed)
 
     def _overlay(self, *, computed: bool = False) -> Overlay:
         ahead = self.published is None or self.published.stamp.position < self.position
@@ -190,14 +196,18 @@ def look(
         DamageError: What is published, or served, is not what was written.
         EnvironmentFailureError: Judged rows are missing: they are being made anew, or have to be.
     """
+    choose = _Choice(wanted, generations)
     for _ in range(_LOOKS):
         published = read_published(blobs)
-        names = frozenset(wanted(list(published.tables))) if published is not None else None
+        names = choose(published.tables, published.details) if published is not None else None
 
         def taken(
             snapshot: SqliteSnapshot, names: frozenset[str] | None = names
         ) -> tuple[Served, dict[str, LiveTable]]:
-            return snapshot.served, _live(snapshot, names, wanted)
+            served = snapshot.served
+            if names is None:
+                names = choose(snapshot.stored, served.details)
+            return served, _live(snapshot, names)
 
         try:
             found = reader.read(taken)
@@ -216,7 +226,7 @@ def look(
         at = _together(published, served, live, generations)
         if not at.position > _position(published):
             return at
-        chosen = names if names is not None else frozenset(wanted(at.tables))
+        chosen = names if names is not None else choose(at.tables, at.details)
         if all(name.startswith("gold.") for name in chosen):
             return at
         listed = _listed(blobs, at)
@@ -232,18 +242,29 @@ def look(
     )
 
 
-def _live(
-    snapshot: SqliteSnapshot,
-    names: frozenset[str] | None,
-    wanted: Callable[[Collection[str]], Collection[str]],
-) -> dict[str, LiveTable]:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What will be read: tables, views, and the tables that the views are made from."""
+
+    wanted: Callable[[Collection[str]], Collection[str]]
+    generations: Generations
+
+    def __call__(self, tables: Iterable[str], details: Mapping[str, Any]) -> frozenset[str]:
+        """Choose among ``tables`` and the views of answers with ``details``."""
+        views = _views_of(details)
+        chosen = frozenset(self.wanted([*tables, *views]))
+        if chosen.isdisjoint(views):
+            return chosen
+        return self.generations.of(details).models.read_for(chosen)
+
+
+def _live(snapshot: SqliteSnapshot, names: frozenset[str]) -> dict[str, LiveTable]:
     if snapshot.served.stamp.position == snapshot.served.epoch_position:
         return {}
-    chosen = names if names is not None else frozenset(wanted(list(snapshot.stored)))
     return {
         name: LiveTable(live_rows(snapshot, name), table.layout.key)
         for name, table in snapshot.stored.items()
-        if name in chosen and table.live and not table.layout.batch_only
+        if name in names and table.live and not table.layout.batch_only
     }
 
 
@@ -346,4 +367,11 @@ def _tables_of(generation: Generation) -> list[str]:
     models = generation.models
     hidden = {current_name(one) for one in generation.contracts.values() if one.mode != "append"}
     bronze = [name for name in bronze_schemas(generation.contracts) if name not in hidden]
-    return sorted([*bronze, *(name for name in models.order if models[name].stored)])
+    shown = [name for name in models.order if models[name].stored or models[name].on_read]
+    return sorted([*bronze, *shown])
+
+
+def _views_of(details: Mapping[str, Any]) -> Collection[str]:
+    """Return the names of the views that answers with ``details`` have."""
+    found: Collection[str] = details.get("views", ())
+    return found

@@ -204,6 +204,7 @@ class Batch:
                 "keep_from": publishing.keep_from(draft, taken),
                 "latest_day": stage.latest,
                 "models": generation.sha256,
+                "views": list(self.models.on_read),
                 "parser": PARSER_VERSION,
                 "stale": stale,
                 "stale_ingest_ts": {

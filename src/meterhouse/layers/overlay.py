@@ -152,8 +152,9 @@ class Overlay:
         if name not in self._live:
             if self._in_lake(name):
                 self._lake(name)
+            elif (model := self._generation.models[name]).on_read:
+                self._model(name)
             else:
-                model = self._generation.models[name]
                 self.relations[name] = arrow_schema(model).empty_table()
             return
         live, rows, lake = self._live[name], f"live_{name}", f"lake_{name}"

@@ -160,7 +160,7 @@ class Speed:
         generation = self.project()
         epoch = f"empty-{generation.sha256[:16]}"
         for name, model in generation.models.by_name.items():
-            if name.startswith("gold.") and model.stored:
+            if model.served:
                 self.store.load(epoch, name, arrow_schema(model).empty_table().to_reader())
         details = {
             "generation": 0,
@@ -170,6 +170,7 @@ class Speed:
             "parser": PARSER_VERSION,
             "stale": {},
             "stale_ingest_ts": {},
+            "views": list(generation.models.on_read),
         }
         self.store.publish(
             epoch,

@@ -61,6 +61,24 @@ class Models:
                 waiting += [n for n in self.by_name[name].depends_on if n in self.by_name]
         return tuple(name for name in self.order if name in needed)
 
+    @property
+    def on_read(self) -> tuple[str, ...]:
+        """The models that are computed when they are read, sorted."""
+        return tuple(sorted(name for name, model in self.by_name.items() if model.on_read))
+
+    def read_for(self, names: Iterable[str]) -> frozenset[str]:
+        """Return ``names``, and for those computed on reading the tables they are made from."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name in self.by_name and self.by_name[name].on_read:
+                waiting += self.by_name[name].depends_on
+        return frozenset(found)
+
     def dependants(self, changed: Iterable[str]) -> tuple[str, ...]:
         """Return the models that read any of the tables ``changed``, directly or not, in order."""
         changed = set(changed)

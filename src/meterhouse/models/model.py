@@ -90,7 +90,8 @@ class Model:
     """Why it is not live; empty when it is. Gold that is served follows the log unless its
     header says this; the linter sees to it that it can."""
     stored: bool
-    """False: an intermediate step that exists only while others are computed."""
+    """False: no table. In gold it is computed whenever it is read; in silver it is a step that
+    exists only while others are computed."""
     description: str
     owner: str
     path: str
@@ -126,7 +127,17 @@ class Model:
     @property
     def live(self) -> bool:
         """Whether its table follows the log between batches."""
-        return self.stored and self.name.startswith("gold.") and not self.batch_only
+        return self.served and not self.batch_only
+
+    @property
+    def served(self) -> bool:
+        """Whether the serving store, and replicas of it, hold its rows."""
+        return self.stored and self.name.startswith("gold.")
+
+    @property
+    def on_read(self) -> bool:
+        """Whether it is computed when it is read, from the tables it reads, as they are then."""
+        return not self.stored and self.name.startswith("gold.")
 
     cql: tuple[CqlKey, ...] = ()
     """Its tables in Cassandra; empty: one of the model's name by the serving key."""

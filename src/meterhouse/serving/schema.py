@@ -72,8 +72,8 @@ class Layout:
 
 
 def layouts(models: Iterable[Model]) -> dict[str, Layout]:
-    """Return the layout of every gold model by its name, from the headers."""
-    return {model.name: _layout(model) for model in models if model.name.startswith("gold.")}
+    """Return the layout of every served model by its name, from the headers."""
+    return {model.name: _layout(model) for model in models if model.served}
 
 
 def _layout(model: Model) -> Layout:

@@ -83,11 +83,34 @@ FROM bronze.events AS event
 GROUP BY event.org_id, event.usage_date
 """
 
+SPANS = """/* ---
+description: Cost of ten minutes, every five; computed when it is read.
+owner: test@example.com
+kind: mergeable
+grain: [window_start, org_id]
+columns:
+  window_start: Start of the ten minutes.
+  org_id: Who.
+  cost_usd: How much.
+  event_count: Events.
+stored: false
+--- */
+SELECT
+    make_timestamptz(epoch_us(part.window_start) - shift.back)::TIMESTAMPTZ AS window_start,
+    part.org_id::VARCHAR AS org_id,
+    coalesce(sum(part.cost_usd), 0)::DECIMAL(38, 9) AS cost_usd,
+    coalesce(sum(part.event_count), 0)::BIGINT AS event_count
+FROM gold.windows AS part
+CROSS JOIN unnest([0, 300000000]) AS shift(back)
+GROUP BY make_timestamptz(epoch_us(part.window_start) - shift.back), part.org_id
+"""
+
 
 @cache
 def models_() -> Models:
-    """gold.windows (five minutes, organisation, service) and gold.days."""
+    """gold.windows (five minutes, organisation, service), gold.days, and the view gold.spans."""
     texts = {
+        "gold.spans": (SPANS, "models/gold/spans.sql"),
         "gold.windows": (WINDOWS, "models/gold/windows.sql"),
         "gold.days": (DAYS, "models/gold/days.sql"),
     }
@@ -152,7 +175,10 @@ class Desk:
         return Stamp("house", 0, number, f"head-{number}" if number else "")
 
     def publish(
-        self, rows: Mapping[str, list[dict[str, object]]] | None = None, models: str = "one"
+        self,
+        rows: Mapping[str, list[dict[str, object]]] | None = None,
+        models: str = "one",
+        keep_from: Mapping[str, str] | None = None,
     ) -> None:
         """Publish an epoch at the position of now: ``rows``, else what is served."""
         epoch = f"epoch-{models}-{self.position}"
@@ -165,8 +191,9 @@ class Desk:
             else:
                 found = schema.empty_table()
             self.store.load(epoch, name, found.to_reader())
+        details = {"models": models, "keep_from": keep_from or {}}
         self.store.publish(
-            epoch, self.stamp(), ingest_ts=self.clock.now, details=json.dumps({"models": models})
+            epoch, self.stamp(), ingest_ts=self.clock.now, details=json.dumps(details)
         )
 
     def move(self, *charges: tuple[str, str, str]) -> None:

@@ -73,6 +73,22 @@ def test_a_window_over_the_limit_is_raised_once(desk: Desk) -> None:
     assert found[0].numbers == {"cost_usd": "70.000000001"}
 
 
+SPANS = "rules:\n  dear: {table: gold.spans, length: 10m, when: cost_usd > 50}\n"
+
+
+def test_a_view_is_looked_at_as_it_would_be_read(desk: Desk) -> None:
+    desk.rules(SPANS)
+    desk.move(("org-1", NOON, "30"), ("org-2", NOON, "30"))
+    assert desk.look().raised == 0
+    desk.move(("org-1", "2025-09-01T11:50", "20.01"))
+    assert (desk.look().raised, desk.look().raised) == (1, 0)
+    (raised,) = desk.listed("raised")
+    assert raised.group == Group('{"org_id":"org-1"}', "2025-09-01T11:50:00Z")
+    assert raised.numbers == {"cost_usd": "50.01"}
+    desk.move(("org-1", NOON, "-0.01"))
+    assert desk.look().cleared == 1
+
+
 def test_the_message_says_what_is_over(desk: Desk) -> None:
     desk.move(("org-1", NOON, "50.01"))
     desk.look()
@@ -454,6 +470,23 @@ def test_a_whole_look_aside_is_joined_with_what_came_meanwhile(aside: Desk) -> N
     open_now = [json.loads(one.group.key)["org_id"] for one in aside.listed("raised")]
     assert sorted(open_now) == ["org-1", "org-2"]
     assert found.raised - found.cleared == 2
+
+
+def test_a_view_is_looked_at_aside_and_rests_in_between(aside: Desk) -> None:
+    aside.rules(SPANS)
+    aside.move(("org-1", NOON, "60"))
+    found = aside.alerts.finish(aside.store, aside.clock.now, {}, wait_s=30)
+    assert found.raised == 2
+    aside.move(("org-2", NOON, "60"))
+
+    background = aside.alerts._background
+    assert background is not None
+    aside.look()
+    assert background.work is None, "it has to rest"
+    background._rest.clear()
+    found = aside.alerts.finish(aside.store, aside.clock.now, {}, wait_s=30)
+
+    assert found.raised == 2
 
 
 def test_looks_aside_of_several_rules_all_end(aside: Desk) -> None:

@@ -62,6 +62,23 @@ def test_what_a_store_of_latest_windows_does_not_hold_stays_as_it_is(desk: Desk)
     assert found.touched == {held}
 
 
+def test_of_a_view_the_first_kept_day_is_not_looked_at(desk: Desk) -> None:
+    """What a row of that day is made from may be gone in part."""
+    text = "rules:\n  costly: {table: gold.spans, length: 10m, when: cost_usd >= 10}\n"
+    spans = rulebook(text).rules[0].what
+    assert isinstance(spans, TableQuery)
+    desk.publish(keep_from={"gold.windows": "2025-08-31"})
+    desk.move(("org-1", "2025-08-31T12:00", "30"), ("org-1", "2025-09-01T00:00", "30"))
+    half = Group('{"org_id":"org-1"}', "2025-08-31T12:00:00Z")
+
+    kept = look_at_all(desk.store, desk.engine, replace(spans, keeps_windows=True), frozenset())
+    whole = look_at_all(desk.store, desk.engine, spans, frozenset([half]))
+
+    assert min(group.window for group in kept.over) == "2025-09-01T00:00:00Z"
+    assert half not in (kept.touched or ())
+    assert half in whole.over
+
+
 def test_ends_of_windows() -> None:
     times, days = (
         query("when: cost_usd > 10"),

@@ -18,8 +18,8 @@ from meterhouse.models.graph import load_models
 from unit.layers.house import CATALOG, House, event, few_contracts
 from unit.layers.live import TAKEN, Live, in_order, live, tables
 
-WINDOWS = ("gold.usage_by_5min", "gold.usage_sliding_15min")
-KEEP = dict.fromkeys(WINDOWS, "2025-07-02T00:00:00+00:00")
+WINDOWS = "gold.usage_by_5min"
+KEEP = {WINDOWS: "2025-07-02T00:00:00+00:00"}
 OLD, NEW = datetime(2025, 7, 1, 10, 1, tzinfo=UTC), datetime(2025, 7, 3, 10, 1, tzinfo=UTC)
 
 
@@ -64,17 +64,16 @@ def checked(answers: Live) -> None:
     assert epoch is not None
     lake = tables(answers.generation, answers.blobs, answers.state, answers.engine, epoch.position)
     served = answers.served()
-    for name in WINDOWS:
-        grain = answers.generation.models[name].grain
-        live_keys = {tuple(row[column] for column in grain) for row in served[name]}
-        old = [
-            row
-            for row in lake[name].to_pylist()
-            if tuple(row[column] for column in grain) not in live_keys
-            and row["window_start"] < datetime.fromisoformat(KEEP[name])
-        ]
-        rows = pa.Table.from_pylist([*served[name], *old], lake[name].schema)
-        assert in_order(rows, answers.generation, name) == expected.pop(name)
+    grain = answers.generation.models[WINDOWS].grain
+    live_keys = {tuple(row[column] for column in grain) for row in served[WINDOWS]}
+    old = [
+        row
+        for row in lake[WINDOWS].to_pylist()
+        if tuple(row[column] for column in grain) not in live_keys
+        and row["window_start"] < datetime.fromisoformat(KEEP[WINDOWS])
+    ]
+    rows = pa.Table.from_pylist([*served[WINDOWS], *old], lake[WINDOWS].schema)
+    assert in_order(rows, answers.generation, WINDOWS) == expected.pop(WINDOWS)
     assert {name: served[name] for name in expected} == expected
 
 
@@ -86,14 +85,12 @@ def test_a_late_event_is_merged_into_the_row_of_its_window(
     answers.publish(2, keep_from=KEEP)
     lake = published(answers, 2, tmp_path)
     answers.lake = lambda: lake if there else None
-    assert [row["org_id"] for row in answers.served()[WINDOWS[0]]] == ["org-1"]
+    assert [row["org_id"] for row in answers.served()[WINDOWS]] == ["org-1"]
     house.take("usage_events", at(4, OLD), at(5, NEW))
 
     answers.follow()
 
-    (old,) = [
-        row for row in answers.served()[WINDOWS[0]] if row["window_start"] < NEW.replace(day=2)
-    ]
+    (old,) = [row for row in answers.served()[WINDOWS] if row["window_start"] < NEW.replace(day=2)]
     assert (old["cost_usd"], old["event_count"]) == (Decimal("0.2"), 2)
     checked(answers)
 
@@ -110,7 +107,7 @@ def test_an_event_without_a_time_is_merged_into_the_row_without_one(
 
     answers.follow()
 
-    found = {row["window_start"]: row["event_count"] for row in answers.served()[WINDOWS[0]]}
+    found = {row["window_start"]: row["event_count"] for row in answers.served()[WINDOWS]}
     assert (found[None], found[OLD.replace(minute=0)]) == (2, 2)
 
 

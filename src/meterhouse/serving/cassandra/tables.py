@@ -47,7 +47,7 @@ _TYPES: Final[Mapping[Kind, str]] = {
 
 
 def cql_tables(models: Iterable[Model]) -> dict[str, tuple[CqlTable, ...]]:
-    """Return the tables of every gold model by its name; the first has the header's own key.
+    """Return the tables of every served model by its name; the first has the header's own key.
 
     Raises:
         ModelError: Two tables have the same name, or a key column is not the model's.
@@ -55,7 +55,7 @@ def cql_tables(models: Iterable[Model]) -> dict[str, tuple[CqlTable, ...]]:
     found: dict[str, tuple[CqlTable, ...]] = {}
     owner: dict[str, Model] = {}
     for model in sorted(models, key=lambda one: one.name):
-        if not model.name.startswith("gold.") or not model.grain:
+        if not model.served or not model.grain:
             continue
         keys = model.cql or (CqlKey(model.name.partition(".")[2]),)
         found[model.name] = tuple(_table(model, key) for key in keys)

@@ -17,16 +17,7 @@ columns:
   event_count: Events.
   genai_tokens: {unit: tokens, doc: GenAI tokens reported.}
   genai_reported_count: Events behind genai_tokens.
-serving:
-  partition_key: [org_id]
-  clustering: [window_start DESC, service, region]
-  keep: window_start
-  cql:
-    usage_sliding_15min:
-      partition_key: [org_id, day(window_start)]
-      clustering: [window_start DESC, service, region]
-audits:
-  - unique: [window_start, org_id, service, region]
+stored: false
 --- */
 
 -- A window of five minutes is the first, the second and the last third of three others.
