@@ -283,3 +283,16 @@ def test_status_says_what_waits(house: House) -> None:
 def test_a_path_that_does_not_exist_is_the_users_mistake(house: House) -> None:
     follow = Follow(house, str(house.root / "gone"))
     assert follow.ended() == 2
+
+
+def test_a_file_that_no_contract_recognises_is_named_once(house: House) -> None:
+    append(house.inbox / "clicks.jsonl", "{}\n")
+    append(house.inbox / "events.jsonl", lines(1, 5))
+    with followed(house) as follow:
+        said = follow.until_said("unrecognised")
+        until_accepted(house, 5)
+        append(house.inbox / "taps.jsonl", "{}\n")
+        until(lambda: len(follow.said("unrecognised")) == 2, "the second one")
+    assert said["files"] == ["inbox/clicks.jsonl"]
+    assert "contract infer" in said["message"]
+    assert follow.said("unrecognised")[1]["files"] == ["inbox/taps.jsonl"]

@@ -18,6 +18,7 @@ __all__ = ["Exporter", "Telling"]
 
 _WRITE_S: Final = 1.0
 _MOST: Final = 100
+_SHOWN: Final = 5
 
 
 class Exporter(Protocol):
@@ -53,6 +54,7 @@ class Telling:
         self._exporter = exporter
         self._wrote = float("-inf")
         self._said: float | None = None
+        self._named: frozenset[str] = frozenset()
         self.standing: Standing | None = None
         """As it was last written."""
         self._due = float("-inf")
@@ -76,10 +78,24 @@ class Telling:
             with suppress(OSError):
                 write_standing(follower.parts.root, standing)
             self.standing = standing
+        self._say_unrecognised(follower, frozenset(standing.unrecognised))
         if self._interval and (self._said is None or now - self._said >= self._interval or last):
             if self._said is not None:
                 self._say(follower, standing)
             self._said = now
+
+    def _say_unrecognised(self, follower: Follower, names: frozenset[str]) -> None:
+        """Say which files are left lying, each once: waiting for them would be in vain."""
+        new = sorted(names - self._named)
+        self._named = names
+        if new:
+            shown = ", ".join(new[:_SHOWN]) + (", …" if len(new) > _SHOWN else "")
+            follower.parts.say.warning(
+                "unrecognised",
+                f"no contract recognises {shown}: nothing of it is taken; name it under files: of "
+                "a contract, or meterhouse contract infer FILE --source NAME",
+                files=new,
+            )
 
     def _say(self, follower: Follower, standing: Standing) -> None:
         parked = f", {len(standing.parked):,} parked" if standing.parked else ""
