@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ __all__ = ["Batches"]
 _OUTPUT: Final = ".meterhouse/batch.log"
 _TAIL: Final = 2000
 _STOP_S: Final = 10.0
+_NICE: Final = 10
 
 
 class Batches:
@@ -87,6 +90,9 @@ class Batches:
                 self._running = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
+            # Whoever is live, or asks, goes before a batch that nobody waits for.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._running.pid, _NICE)
         except OSError as error:
             self.failed += 1
             reason = EnvironmentFailureError(
