@@ -170,6 +170,14 @@ class Engine(Protocol):
         """Open a session that sees ``relations`` by name ("schema.table" or "table")."""
         ...
 
+    def ask(self, sql: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+        """Return the rows of one SELECT over ``tables``, of few rows each.
+
+        As a session would. Asked again with the same text and types it need not be planned
+        anew, which is most of what a small question costs.
+        """
+        ...
+
 
 class ServingStore(Protocol):
     """Merged gold rows by key, for readers that can't wait. One epoch is visible at a time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -330,3 +331,36 @@ def test_a_statement_that_can_not_be_planned_says_why(session: Session) -> None:
         session.query("SELECT nobody FROM bronze.spent", again=True)
 
     assert session.query("SELECT 1 AS one", again=True).to_pylist() == [{"one": 1}]
+
+
+def test_a_question_asked_again_is_about_the_rows_of_then(engine: Engine) -> None:
+    sql = "SELECT sum(n)::BIGINT AS total FROM numbers WHERE n > 1"
+    answers = [
+        engine.ask(sql, {"numbers": pa.table({"n": pa.array(rows, pa.int64())})})
+        for rows in ([1, 2, 3], [], [5], [7, 8])
+    ]
+    other = engine.ask(sql, {"numbers": pa.table({"n": pa.array(["4"]).cast(pa.int32())})})
+
+    assert [rows["total"].to_pylist() for rows in answers] == [[5], [None], [5], [15]]
+    assert other["total"].to_pylist() == [4]
+
+
+def test_questions_of_many_kinds_at_once_have_their_own_answers(engine: Engine) -> None:
+    def ask(number: int) -> int:
+        rows = pa.table({f"n{number % 40}": pa.array([number], pa.int64())})
+        return int(engine.ask(f"SELECT n{number % 40} AS n FROM t", {"t": rows})["n"][0].as_py())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(400))) == list(range(400))
+
+
+def test_a_question_that_fails_can_be_asked_again(engine: Engine) -> None:
+    sql = "SELECT CASE WHEN n = 0 THEN error('none') ELSE 'some' END AS said FROM t"
+    rows = pa.table({"n": pa.array([0], pa.int64())})
+
+    with pytest.raises(SqlError):
+        engine.ask("SELECT missing FROM t", {"t": rows})
+    for _ in range(2):
+        with pytest.raises(SqlError, match="none"):
+            engine.ask(sql, {"t": rows})
+    assert engine.ask(sql, {"t": pa.table({"n": pa.array([3], pa.int64())})}).num_rows == 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -23,7 +24,15 @@ __all__ = ["DuckDBEngine", "DuckDBSession"]
 STREAM_ROWS = 65_536
 """Rows of one streamed batch."""
 
+# Of a planned statement. Through a relation, as other statements go, the result would be read
+# by a statement of its own, which costs more than the copy that DuckDB warns of. Here once:
+# what is put aside for the time of a statement is put aside for other threads, too.
+warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
+
 _Result = TypeVar("_Result")
+_Question: TypeAlias = tuple[Any, ...]
+"""Text, and name and schema of each table."""
+_QUESTIONS: Final = 16
 
 
 class DuckDBEngine:
@@ -62,6 +71,8 @@ class DuckDBEngine:
         self._shared: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
         self._number = itertools.count(1)
+        self._asked: OrderedDict[_Question, DuckDBSession] = OrderedDict()
+        """Sessions that nobody uses now, each with the one question that it has planned."""
 
     def session(self, relations: Mapping[str, Relation]) -> AbstractContextManager[Session]:
         """Open a session that sees ``relations`` by name."""
@@ -81,6 +92,37 @@ class DuckDBEngine:
             if self._locked:
                 parent.close()
 
+    def ask(self, sql: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+        """Return the rows of one SELECT over ``tables``, of few rows each."""
+        if self._locked:
+            with self.session(tables) as session:
+                return session.query(sql)
+        question = (sql, *((name, table.schema) for name, table in tables.items()))
+        asked = self._taken(question)
+        try:
+            for name, table in tables.items():
+                asked.replace(name, table)
+            rows = asked.query(sql, again=True)
+            for name, table in tables.items():
+                asked.replace(name, table.schema.empty_table())  # they take memory
+        except BaseException:
+            asked.close()
+            raise
+        with self._lock:
+            self._asked[question] = asked
+            least = self._asked.popitem(last=False)[1] if len(self._asked) > _QUESTIONS else None
+        if least is not None:
+            least.close()
+        return rows
+
+    def _taken(self, question: _Question) -> DuckDBSession:
+        """Return a session for ``question`` that nobody else uses meanwhile."""
+        with self._lock:
+            asked = self._asked.pop(question, None)
+        if asked is not None:
+            return asked
+        return DuckDBSession(self._connection(), f"session_{next(self._number)}", self._threads)
+
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if self._locked:
             return duckdb.connect(":memory:", config=self._config)
@@ -92,6 +134,7 @@ class DuckDBEngine:
     def close(self) -> None:
         """Give back memory and threads; a later session opens them again."""
         with self._lock:
+            self._asked.clear()
             if self._shared is not None:
                 self._shared.close()
                 self._shared = None
@@ -161,12 +204,8 @@ class DuckDBSession:
         return _translated(lambda: self._planned_result(sql))
 
     def _planned_result(self, sql: str) -> pa.Table:
-        # Through a relation, as other statements go, the result would be read by a statement
-        # of its own, which costs more than the copy that DuckDB warns of.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
-            self._main.execute(f"EXECUTE {self._plan(sql)}")
-            reader: pa.RecordBatchReader = self._main.to_arrow_reader(STREAM_ROWS)
+        self._main.execute(f"EXECUTE {self._plan(sql)}")
+        reader: pa.RecordBatchReader = self._main.to_arrow_reader(STREAM_ROWS)
         return pa.Table.from_batches(_batches(reader), reader.schema)
 
     def _plan(self, sql: str) -> str:

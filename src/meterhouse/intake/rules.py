@@ -32,6 +32,9 @@ KEY_BYTES: Final = 128
 UNDECLARED_COLUMN: Final = "undeclared_column"
 """Reason of records held because the contract says ``on_new_column: quarantine``."""
 
+_FEW: Final = 10_000
+"""Records up to which the rules are planned once for all entries."""
+_TIME: Final = pa.timestamp("us", "UTC")
 _CONTROL: Final = r"\p{Cc}"
 _LEADS_TO_CONTROL: Final = 0xC2
 """First UTF-8 byte of U+0080 to U+009F, the control characters beyond ASCII."""
@@ -174,13 +177,17 @@ def _evaluated(
     if any(rule.repair for rule in rules):
         needed = dict.fromkeys(contract.by_name)  # an expression that mends may name any
     record = rows.select(list(needed)).append_column("_row", pa.array(np.arange(rows.num_rows)))
+    record = record.append_column("ingest_ts", pa.repeat(pa.scalar(ingest_ts, _TIME), len(record)))
     for index, rule in enumerate(rules):
         if rule.name in silenced:
             record = record.append_column(f"_silenced_{index}", pa.array(silenced[rule.name]))
-    sql = compile_rules(contract, ingest_ts=ingest_ts, silenced=silenced)
+    sql = compile_rules(contract, silenced=silenced)
     try:
-        with engine.session({"record": record}) as session:
-            found = session.query(sql)
+        if len(record) <= _FEW:
+            found = engine.ask(sql, {"record": record})
+        else:
+            with engine.session({"record": record}) as session:
+                found = session.query(sql)
     except SqlError as error:
         raise ContractError(
             f'a rule of source "{contract.source}" can\'t be evaluated: {error.what}',
@@ -200,18 +207,17 @@ def _evaluated(
     return fired, rows
 
 
-def compile_rules(contract: Contract, *, ingest_ts: datetime, silenced: Iterable[str] = ()) -> str:
+def compile_rules(contract: Contract, *, silenced: Iterable[str] = ()) -> str:
     """Return the SELECT over ``record`` that finds the rows which break a SQL rule.
 
-    ``record`` has the columns that the rules name, ``_row``, and for each rule in
+    ``record`` has the columns that the rules name, ``ingest_ts``, ``_row``, and for each rule in
     ``silenced`` (number i among the SQL rules) a boolean ``_silenced_i``. The answer has
     ``_row``, ``_broken_i`` for each SQL rule, ``_still_i`` for those that a repair could
     not mend, and the columns that are repaired. A repair is seen by the rules after it.
     """
     quiet = set(silenced)
     rules = [rule for rule in contract.rules if rule.holds]
-    moment = ingest_ts.isoformat()
-    stage = f"(SELECT *, TIMESTAMPTZ '{moment}' AS ingest_ts FROM record)"
+    stage = "(SELECT * FROM record)"
     answers = ["_row"]
     pending: list[str] = []
     for index, rule in enumerate(rules):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from judging import COLUMNS, INGESTED, RULES, Bench, contract, lines, reading, reasons, verdicts
@@ -109,9 +110,10 @@ def test_the_usual_case_is_one_select_that_returns_only_broken_rows(engine: Engi
     given = contract()
     rows = parse(lines(reading("a"), reading("b", -1), reading("")), given).rows
     record = rows.select(["id", "cost"]).append_column("_row", [[0, 1, 2]])
+    record = record.append_column("ingest_ts", pa.array([INGESTED] * 3))
 
     with engine.session({"record": record}) as session:
-        found = session.query(compile_rules(given, ingest_ts=INGESTED)).to_pylist()
+        found = session.query(compile_rules(given)).to_pylist()
 
     assert found == [
         {"_row": 1, "_broken_0": False, "_broken_1": True},
