@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,21 @@ def test_followed_in_crumbs_a_delivery_gives_the_tables_it_gives_at_once(tmp_pat
     assert {name: house.rows(name) for name in GOLD} == live
     assert_same(house.tables(), whole.tables())
     house.verified()
+
+
+def test_no_version_goes_before_one_that_came_earlier_and_only_rests(tmp_path: Path) -> None:
+    """The first is found with a time of just now, and nobody was seen closing it."""
+    house = House.new(tmp_path / "project", models=("gold.revenue_by_org_month",))
+    house.inbox.mkdir(exist_ok=True)
+    (house.inbox / "billing_monthly_1.csv").write_text(INVOICES + invoice("1"))
+    with followed(house, settle="2s") as follow:
+        (house.inbox / "billing_monthly_2.csv").write_text(INVOICES + invoice("2"))
+        follow.until_standing(lambda one: one.landed == 2, "both")
+    taken = [part.file for entry in Log(house.project.blobs).entries() for part in entry.inputs]
+    assert taken == ["inbox/billing_monthly_1.csv", "inbox/billing_monthly_2.csv"]
+    house.batch()
+    [month] = house.rows("gold.revenue_by_org_month")
+    assert month["subtotal_usd"] == Decimal("2.2")
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(house: House) -> None:

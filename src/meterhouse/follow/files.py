@@ -28,6 +28,8 @@ _PATIENCE: Final = 10
 _AT_ONCE: Final = 64 << 20
 """So many bytes taken are compared before the first new ones are; more in quiet moments."""
 _RETRY_S: Final = 5.0
+_CLOSING_S: Final = 0.05
+"""Linux tells that a file was closed a moment before it may be read as nobody's."""
 _LITTLE: Final = 256 << 10
 
 
@@ -48,6 +50,8 @@ class File:
     """Somebody was seen writing, and not closing it."""
     closed: bool = False
     """Closed after the last write that was seen."""
+    closing: bool = False
+    """Said to be closed, and found open a moment ago."""
     looked: Signature | None = None
     """As it was when there was nothing more to take."""
     offset: int = 0
@@ -135,6 +139,7 @@ class File:
         self.seen, self.changed, self.ended, self.held_open = signature, now, False, False
         self.writing = sign.writing if sign is not None else self.writing
         self.closed = sign.closed if sign is not None else False
+        self.closing = False
         return True
 
     def due(self) -> float | None:
@@ -147,13 +152,22 @@ class File:
         settled = self.changed + self.settle
         if self.grows and self.contract.format == "jsonl":
             when = settled if self.looked == self.seen else 0.0
-        elif self.closed:
+        elif self.closed or self.closing:
             when = 0.0
         elif self.grows and self.looked != self.seen:
             when = min(settled, self.since + _PATIENCE * self.settle)
         else:
             when = settled
         return max(when, self.retry)
+
+    def keeps_others(self, now: float) -> bool:
+        """Return whether only a moment is missing, which later versions have to wait for, too.
+
+        Not for ever, though: one that never rests is passed over.
+        """
+        when = self.due()
+        rests = not (self.writing or self.held_open) and self.problem is None
+        return when is not None and rests and now < min(when, self.since + _PATIENCE * self.settle)
 
     def at_its_end(self, now: float) -> bool:
         """Return whether a last record without a line end may be taken."""
@@ -169,11 +183,14 @@ class File:
         """
         written = open_for_writing(self.delivery.path)
         settled = now >= self.changed + self.settle
-        if self.closed and written is not True:
+        if (self.closed or self.closing) and written is not True:
             return True
+        if self.closed:
+            self.closed, self.closing, self.retry = False, True, now + _CLOSING_S
+            return False
         if settled and (written is False or (written is None and not self.writing)):
             return True
-        self.closed, self.held_open = False, True
+        self.closing, self.held_open = False, True
         self.retry = now + self.settle
         return False
 

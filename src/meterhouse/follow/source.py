@@ -162,7 +162,8 @@ class Source:
                 for part, parsed in self._cut(file, room):
                     group.add(part, parsed)
                     taken += len(part.data)
-                if self._clock() >= until:
+                now = self._clock()
+                if now >= until or (self._versioned and file.keeps_others(now)):
                     break
             group.commit()
         except StoppedError as stop:
@@ -172,11 +173,17 @@ class Source:
             self._again(ranges.values())
         return taken
 
+    @property
+    def _versioned(self) -> bool:
+        """Whether a later file may hold other versions of what is in an earlier one."""
+        return self.contract.mode != "append"
+
     def _ready(self) -> list[File]:
         """Return the files whose time has come, in the order they are to be taken.
 
         As they came; what was found at one look by name, as ``ingest`` takes it. Little
-        growth of files that are live already goes before everything else.
+        growth of files that are live already goes before everything else. No version goes
+        before one that came earlier and only has to rest.
         """
         now = self._clock()
         found = []
@@ -184,9 +191,15 @@ class Source:
             when = file.due()
             if when is None:
                 self._open.pop(file.name)
-            elif when <= now:
+            elif when <= now or self._versioned:
                 found.append(file)
-        return sorted(found, key=lambda file: (not file.live, file.since, file.name))
+        ready = []
+        for file in sorted(found, key=lambda file: (not file.live, file.since, file.name)):
+            if file.keeps_others(now):
+                break
+            if (file.due() or 0.0) <= now:
+                ready.append(file)
+        return ready
 
     def _cut(self, file: File, budget: int) -> Iterator[tuple[Range, Parsed | None]]:
         """Yield what is new of a file, until ``budget`` bytes are had.
