@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,11 @@ class InApi:
         given = [part for item in self.settings.items() for part in ("--set", "=".join(item))]
         with self._environ():
             return cli("--project", str(self.house.root), *given, *arguments)
+
+    def program(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the program as a process of its own."""
+        given = [part for item in self.settings.items() for part in ("--set", "=".join(item))]
+        return self.house.program(*given, *arguments, **self.environ)
 
     def serving(self, command: str) -> Ran:
         return self.cli("serving", command, *STORE)

@@ -13,6 +13,7 @@ from typing import Any
 from e2e.beside import LiveHouse
 from e2e.house import House, Ran, cli
 from meterhouse.config import load_settings
+from meterhouse.errors import UsageError
 from meterhouse.follow.keeping import read_replica
 from meterhouse.layers.generation import read_generation
 from meterhouse.serving.cassandra import opened_replica
@@ -64,9 +65,12 @@ class Replicated:
 
 
 def configured(folder: Path, settings: Mapping[str, str], models: Sequence[str]) -> LiveHouse:
-    """Make a project whose own file says where its replica is, and that it is kept up."""
+    """Make a project whose own file says where its replica is, and that it is kept up.
+
+    In Cassandra, unless the settings say otherwise.
+    """
     house = LiveHouse.new(folder, models=models)
-    for name, value in {**settings, "serving.replicas": "cassandra"}.items():
+    for name, value in {"serving.replicas": "cassandra", **settings}.items():
         section, _, key = name.partition(".")
         shown = value if value.isdecimal() else f'"{value}"'
         if key in ("hosts", "replicas"):
@@ -75,15 +79,24 @@ def configured(folder: Path, settings: Mapping[str, str], models: Sequence[str])
     return house
 
 
-def until_replicated(house: House, seconds: float = 90) -> None:
+def until_replicated(house: House, store: str = "cassandra", seconds: float = 90) -> None:
     """Wait until the replica stands where the answers do."""
     end = time.monotonic() + seconds
     while True:
-        found = read_replica(house.root, "cassandra")
-        if found is not None and found.failure is None and found.position == found.served > 0:
+        # What the file says of the answers may be a second old.
+        found, stand = read_replica(house.root, store), _answers_stand(house)
+        if found is not None and found.failure is None and found.position >= stand > 0:
             return
         assert time.monotonic() < end, found
         time.sleep(0.02)
+
+
+def _answers_stand(house: House) -> int:
+    """Return their position; 0 while nothing was ever published."""
+    try:
+        return house.project.answers.read(lambda snapshot: snapshot.served.stamp.position)
+    except UsageError:
+        return 0
 
 
 def contents_of(session: CqlSession, table: str) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from meterhouse.project import Project
     from meterhouse.serving.positions import ReplicaPosition
     from meterhouse.serving.replication import Replication, SyncReport
-    from meterhouse.serving.snapshot import SqliteSnapshot
 
 __all__ = ["keep_replica", "opened_replica", "sync_replicas", "sync_text", "synced", "writing"]
 
 _LOCK: Final = ".locks/replica-{}"
 _WRITING: Final = ".locks/replica-{}.writing"
+_LOOK_S: Final = 0.2
 
 
 @contextmanager
@@ -92,20 +92,6 @@ def synced(house: Project, store: str) -> str:
         return sync_text(read(house.root / "serving.db", sync))
 
 
-class _OneAtATime:
-    """A replica that is not brought up while it is being made anew."""
-
-    def __init__(
-        self, replica: Replication, alone: Callable[[], AbstractContextManager[None]]
-    ) -> None:
-        self._replica = replica
-        self._alone = alone
-
-    def sync(self, snapshot: SqliteSnapshot) -> SyncReport:
-        with self._alone():
-            return self._replica.sync(snapshot)
-
-
 def keep_replica(house: Project, store: str, *, parent: int | None = None) -> None:
     """Keep the replica in ``store`` up until SIGTERM or SIGINT.
 
@@ -117,20 +103,31 @@ def keep_replica(house: Project, store: str, *, parent: int | None = None) -> No
     from meterhouse.follow.keeping import Keeping
     from meterhouse.follow.say import Say
     from meterhouse.follow.stop import Stop
-    from meterhouse.log.lock import one_writer
+    from meterhouse.log.lock import Lock
 
     say = Say(lambda line: click.echo(printable(line), err=True), house.clock)
+    stop, keeper = Stop(), Lock(house.root / _LOCK.format(store))
+    alone = Lock(house.root / _WRITING.format(store))
 
     @contextmanager
-    def opened() -> Iterator[_OneAtATime]:
+    def opened() -> Iterator[Replication]:
         details = house.answers.read(lambda snapshot: snapshot.served.details)
         with opened_replica(house, store, details) as replica:
-            yield _OneAtATime(replica, lambda: writing(house, store))
+            yield replica
 
-    keeping = Keeping(house.root, store, opened, say, clock=house.clock, ticks=time.monotonic)
-    stop = Stop()
-    with stop.on_signals(), one_writer(house.root / _LOCK.format(store)):
-        keeping.run(stop, lambda: parent is None or os.getppid() == parent)
+    def wanted() -> bool:
+        return not stop.wanted and (parent is None or os.getppid() == parent)
+
+    keeping = Keeping(
+        house.root, store, opened, alone, say, clock=house.clock, ticks=time.monotonic
+    )
+    with stop.on_signals():
+        # Not waited for in one piece: who waits for another keeper ends when he is told to.
+        while wanted() and not keeper.take():
+            stop.wait(_LOOK_S)
+        if wanted():
+            keeping.run(stop, wanted)
+        keeper.release()
 
 
 def sync_replicas(house: Project) -> None:

@@ -15,6 +15,7 @@ from meterhouse.errors import MeterhouseError, UsageError
 from meterhouse.follow.say import Say
 from meterhouse.follow.stop import Stop
 from meterhouse.formats import timestamp_text
+from meterhouse.log.lock import Lock
 from meterhouse.ports import Clock
 from meterhouse.serving.reader import Reader
 from meterhouse.serving.snapshot import SqliteSnapshot, read
@@ -60,6 +61,23 @@ class ReplicaStanding:
     """Why it does not go on, while it doesn't."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """What a replica has to be brought to."""
+
+    position: int
+    publication: int
+    """Another number for each batch."""
+    models: object
+    """Which models the answers were computed with."""
+
+
+def _stand(snapshot: SqliteSnapshot) -> _Stand:
+    served = snapshot.served
+    publication = snapshot.standing.publication
+    return _Stand(served.stamp.position, publication, served.details.get("models"))
+
+
 def replica_standing(store: str) -> str:
     """Return the name of the small file that says where a replica stands."""
     return f".meterhouse/replica-{store}.json"
@@ -86,6 +104,7 @@ class Keeping:
         root: Path,
         store: str,
         open_replica: Callable[[], AbstractContextManager[_Replica]],
+        writing: Lock,
         say: Say,
         *,
         clock: Clock,
@@ -97,6 +116,7 @@ class Keeping:
             root: The project folder.
             store: Name of what it is kept in.
             open_replica: Opens it for the tables that are served when it is called.
+            writing: Held while it is written; where another process does, it is left alone.
             say: Is told what happens.
             clock: For the standing.
             ticks: Seconds that never go back.
@@ -104,12 +124,14 @@ class Keeping:
         self._root = root
         self._store = store
         self._open = open_replica
+        self._writing = writing
         self._say = say
         self._clock = clock
         self._ticks = ticks
         self._reader = Reader(root / _SERVING)
         self._served = 0
         self._position = 0
+        self._done: _Stand | None = None
         self._behind: float | None = None
         self._rows = 0
         self._pause = 0.0
@@ -148,36 +170,45 @@ class Keeping:
 
     def _keep(self) -> None:
         """Sync whenever the answers have moved; return when their tables are others."""
-        tables = self._look()[1]
-        done: object = None
+        models = self._look().models
         with self._open() as replica:
             while self._on:
-                standing, models = found = self._look()
-                if models != tables:
+                found = self._look()
+                if found.models != models:
                     return
-                if found != done:
-                    report = read(self._root / _SERVING, replica.sync)
-                    self._synced(standing, report)
-                    done = found
+                if found != self._done and self._writing.take():
+                    try:
+                        self._sync(replica, models)
+                    finally:
+                        self._writing.release()
                 self._stop.wait(_LOOK_S)
 
-    def _look(self) -> tuple[tuple[int, int], object]:
-        """Return where answers and epoch stand, and which models they come from."""
-
-        def stand(snapshot: SqliteSnapshot) -> tuple[tuple[int, int], object]:
-            served = snapshot.served
-            at = (served.stamp.position, snapshot.standing.publication)
-            return at, served.details.get("models")
-
-        found = self._reader.read(stand)
-        self._served = found[0][0]
-        if self._served != self._position and self._behind is None:
+    def _look(self) -> _Stand:
+        """Return where the answers stand now."""
+        found = self._reader.read(_stand)
+        self._served = found.position
+        if found == self._done:
+            self._behind = None
+        elif self._behind is None:
             self._behind = self._ticks()
         return found
 
-    def _synced(self, standing: tuple[int, int], report: _Report) -> None:
+    def _sync(self, replica: _Replica, models: object) -> None:
+        """Bring it to where the answers stand, unless their tables are no longer the replica's.
+
+        Looked at once nobody else writes: who did may have come further than we saw before.
+        """
+
+        def sync(snapshot: SqliteSnapshot) -> tuple[_Stand, _Report] | None:
+            stand = _stand(snapshot)
+            return (stand, replica.sync(snapshot)) if stand.models == models else None
+
+        if (done := read(self._root / _SERVING, sync)) is not None:
+            self._synced(*done)
+
+    def _synced(self, stand: _Stand, report: _Report) -> None:
         self._rows += report.rows + report.gone
-        self._position = standing[0]
+        self._position, self._done = stand.position, stand
         self._behind = None
         if self._failure is not None:
             self._failure = None
