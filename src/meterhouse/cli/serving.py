@@ -78,6 +78,8 @@ def ddl(project: str | None, /, replication: str | None, keyspace: str | None) -
 @click.pass_obj
 def status(project: str | None, /, store: str) -> int:
     """Show where the embedded store and the replica stand. Exit 1 when it is behind."""
+    from meterhouse.serving.replication import batch_of
+
     with _replica(project, store) as (replica, snapshot):
         found = replica.position()
         here = snapshot.served.stamp.position
@@ -92,9 +94,13 @@ def status(project: str | None, /, store: str) -> int:
         ]
         for line in aligned(rows):
             click.echo(line)
-        if there == here:
+        if there != here:
+            behind = f"{here - there:,} log entries behind"
+        elif found is not None and found.batch != batch_of(snapshot):
+            behind = "behind the last batch"
+        else:
             return 0
-        click.echo(f"{here - there:,} log entries behind: meterhouse serving sync --store {store}")
+        click.echo(f"{behind}: meterhouse serving sync --store {store}")
         return 1
 
 

@@ -28,6 +28,11 @@ class ReplicaPosition:
     tables: str
     details: str
 
+    @property
+    def batch(self) -> tuple[int, int]:
+        """Return generation and position of the batch that it stands on."""
+        return self.generation, self.epoch
+
     def said(self, name: str) -> Any:
         """Return one part of the details; empty where there is none."""
         return json.loads(self.details).get(name, {})

@@ -32,6 +32,7 @@ __all__ = [
     "Replication",
     "SyncReport",
     "TableWriter",
+    "batch_of",
     "changed_rows",
 ]
 
@@ -208,16 +209,16 @@ class Replication(ABC):
 
     def _target(self, snapshot: SqliteSnapshot) -> ReplicaPosition:
         served = snapshot.served
-        details = snapshot.standing.epoch.details
         behind = {
             name: [position, taken.isoformat()] for name, (position, taken) in served.behind.items()
         }
+        generation, epoch = batch_of(snapshot)
         return ReplicaPosition(
             served.stamp.project,
             served.stamp.fork,
-            int(details.get("generation", 0)),
+            generation,
             served.stamp.position,
-            served.epoch_position,
+            epoch,
             served.stamp.head,
             served.ingest_ts.isoformat(),
             tables_text(self.tables),
@@ -342,6 +343,12 @@ class Replication(ABC):
             )
             found.update(row[places[0]] for chunk in chunks for row in chunk)
         self.list_orgs(sorted(org for org in found if org not in (None, NULL_KEY)), target)
+
+
+def batch_of(snapshot: SqliteSnapshot) -> tuple[int, int]:
+    """Return generation and position of the batch that the embedded answers stand on."""
+    generation = snapshot.standing.epoch.details.get("generation", 0)
+    return int(generation), snapshot.served.epoch_position
 
 
 def _delete_others(writer: TableWriter, known: set[Any], generation: int, position: int) -> int:
