@@ -16,6 +16,7 @@ import pytest
 from e2e.generated import generated
 from e2e.house import House, Ran, once
 from integration.data_api_replicas import InApi, own, replica_of
+from integration.replicas import Replicated
 from meterhouse.config import FORMS
 from meterhouse.errors import EnvironmentFailureError
 from meterhouse.serving.queries import QUESTIONS
@@ -313,6 +314,24 @@ def test_one_keyspace_holds_one_form(mine: InApi) -> None:
 
     assert ran.code == 2
     assert "already" in ran.err
+
+
+def test_a_keyspace_that_cql_writes_is_refused_and_stays_as_it_was(
+    api: StandIn, cassandra_node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its timestamps would win over every later row: one keyspace in the environment for both."""
+    mine = replica_of(own(small(tmp_path_factory), tmp_path_factory), api, "tables")
+    keyspace = mine.environ["ASTRA_DB_KEYSPACE"]
+    by_cql = Replicated(mine.house, cassandra_node.settings(**{"cassandra.keyspace": keyspace}))
+    assert by_cql.cli("serving", "sync").code == 0
+    mine = later(mine, tmp_path_factory)
+    before = mine.contents()
+
+    for command in ("sync", "rebuild"):
+        ran = mine.serving(command)
+
+        assert (ran.code, "written by CQL" in ran.err) == (2, True), ran.err
+    assert mine.contents() == before
 
 
 def assert_secret(ran: Ran, *secrets: str) -> None:

@@ -6,15 +6,16 @@ condition on it and takes no timestamp, so ``claims`` keeps two writers apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
+from meterhouse.errors import ConfigError
 from meterhouse.serving.astra.claims import Claim
 from meterhouse.serving.astra.connection import ApiSession
 from meterhouse.serving.astra.reading import pages, taken_by
 from meterhouse.serving.astra.values import as_json, from_json, plain, to_json
-from meterhouse.serving.cassandra.layout import AS_OF, ORGS, REPLICA, CqlColumn, CqlTable
+from meterhouse.serving.cassandra.layout import AS_OF, ORGS, REPLICA, WRITERS, CqlColumn, CqlTable
 from meterhouse.serving.cassandra.tables import columns_of, create_orgs, create_replica
 from meterhouse.serving.cassandra.values import period, to_cql
 from meterhouse.serving.partitioned import Partitions, ReplicaSnapshot, reach
@@ -104,6 +105,7 @@ class TablesReplica(Replication):
         taken_by(self.session.run(database.list_collection_names), wanted, "collection", self.where)
         listed = self.session.run(database.list_tables)
         there = {one.name: _types(one.definition.as_dict()["columns"]) for one in listed}
+        self._check_unstamped(there)
         made = False
         for name, definition in wanted.items():
             if there.get(name) == definition["columns"]:
@@ -117,6 +119,21 @@ class TablesReplica(Replication):
             )
             made = True
         return made
+
+    def _check_unstamped(self, names: Container[str]) -> None:
+        """Refuse a keyspace that was written by CQL: its timestamps win over every write here.
+
+        Raises:
+            ConfigError: It was.
+        """
+        if WRITERS in names:
+            raise ConfigError(
+                f'the keyspace has a table "{WRITERS}": its replica is written by CQL, and what '
+                "the Data API writes would lose against it",
+                self.where,
+                "give each way a keyspace of its own (astra.keyspace, cassandra.keyspace), or "
+                "write by CQL alone. Nothing was written",
+            )
 
     def writer(self, table: CqlTable) -> TableRows:
         """Return what writes ``table``."""
