@@ -5,18 +5,23 @@ It is not Astra DB: docs/astra.md says what this shows.
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
+from e2e.following import append, followed, until, until_answered
 from e2e.generated import generated
 from e2e.house import House, Ran
-from integration.replicas import Replicated, contents_of
-from servers.astra import Bundled, as_superuser, bundled_node
-from servers.cassandra import run_cqlsh
+from e2e.records import event
+from e2e.test_one_position import FEW
+from integration.replicas import Replicated, configured, contents_of, until_replicated
+from servers.astra import Bundled, as_superuser, bundled_node, make_keyspace
+from servers.cassandra import free_port, run_cqlsh
 
 # The driver asks for TLS in a way that Python 3.10 and newer call old.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS is deprecated:DeprecationWarning")
@@ -242,3 +247,60 @@ def test_a_keyspace_that_is_not_there_is_made_on_the_databases_page(
     assert ran.code == 2, ran.err
     assert 'keyspace "nobody_made_it" does not exist' in ran.err
     assert "on the database's page" in ran.err
+
+
+def test_it_follows_and_outlives_its_database(
+    astra: Bundled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a keyspace of its own, and with nothing of a cluster in the project's settings."""
+    make_keyspace(astra.node, "followed")
+    for name, value in astra.environ(ASTRA_DB_KEYSPACE="followed").items():
+        monkeypatch.setenv(name, value)
+    house = configured(tmp_path / "house", {}, FEW)
+    replica = Replicated(house, {})
+    path = house.inbox / "events_1.jsonl"
+    port = free_port()
+
+    def usage(number: int) -> str:
+        return event(number, org_id=f"o-{number}", value=1, metric="requests")
+
+    def figure(name: str) -> float:
+        figures = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        found = re.search(rf'meterhouse_replica_{name}{{store="cassandra"}} (\S+)', figures)
+        return float(found[1]) if found else -1
+
+    def compared() -> None:
+        found = replica.cli("serving", "compare")
+        assert (found.code, "0 cells differ, 0 rows are missing" in found.out) == (0, True)
+        for name in ("daily-cost", "top-services"):
+            one = replica.cli("query", name, "--store", "cassandra", "--format", "csv")
+            assert (one.code, one.out) == (0, replica.cli("query", name, "--format", "csv").out)
+
+    with followed(house, "--metrics", str(port)) as follow:
+        append(path, usage(1) + usage(2))
+        until_answered(house, 2)
+        until_replicated(house)
+        until(lambda: figure("position") >= 1, "told in metrics")
+        assert "replica    cassandra: at entry" in replica.cli("status").out
+        compared()
+
+        astra.node.kill()
+        for number in range(3, 23):
+            append(path, usage(number))
+            until_answered(house, number)
+        follow.until_said("replica_failed")
+        until(lambda: figure("failing") == 1, "failing in metrics")
+        until(lambda: figure("lag_seconds") > 1, "its lag in metrics")
+        assert "failing:" in replica.cli("status").out
+        house.batch()
+
+        astra.node.start()
+        append(path, usage(23))
+        until_answered(house, 23)
+        until_replicated(house)
+        until(lambda: replica.cli("serving", "status").code == 0, "on the batch, too")
+        until(lambda: (figure("failing"), figure("lag_seconds")) == (0, 0), "mended in metrics")
+        compared()
+    assert not follow.said("replica_stopped")
+    output = house.root / ".meterhouse" / "replica-cassandra.log"
+    assert_secret(Ran(0, follow.log.read_text(), output.read_text()), astra.token)

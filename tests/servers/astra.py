@@ -60,25 +60,32 @@ def as_superuser(node: Node) -> Iterator[Any]:
 
 @contextmanager
 def bundled_node(folder: Path) -> Iterator[Bundled]:
-    """Start a node with Astra's limits, what stands before it, and make the bundle."""
+    """Start a node with Astra's limits, what stands before it, and make the bundle.
+
+    Its schema is synced: it has to outlive a kill.
+    """
     limits = str(SCRIPTS / "astra-limits.yaml")
     tls, bundle = folder / "tls", folder / "bundle.zip"
     subprocess.run([str(SCRIPTS / "make_tls.sh"), str(tls)], check=True, capture_output=True)
-    with own_node(folder / "node", "--auth", "--yaml", limits, "--fast-schema") as node:
+    with own_node(folder / "node", "--auth", "--yaml", limits) as node:
         made = Bundled(
             node, bundle, f"AstraCS:{secrets.token_hex(12)}:{secrets.token_hex(32)}", "app"
         )
         with as_superuser(node) as session:
-            _keyspace(session, made)
+            session.execute(
+                f"CREATE ROLE \"token\" WITH PASSWORD = '{made.token}' AND LOGIN = true"
+            )
+        make_keyspace(node, made.keyspace)
         with _front(made, tls):
             yield made
 
 
-def _keyspace(session: Any, made: Bundled) -> None:
+def make_keyspace(node: Node, name: str) -> None:
+    """Make a keyspace, as its user would on a database's page."""
     one = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-    session.execute(f"CREATE KEYSPACE {made.keyspace} WITH replication = {one}")
-    session.execute(f"CREATE ROLE \"token\" WITH PASSWORD = '{made.token}' AND LOGIN = true")
-    session.execute(f'GRANT ALL ON KEYSPACE {made.keyspace} TO "token"')
+    with as_superuser(node) as session:
+        session.execute(f"CREATE KEYSPACE {name} WITH replication = {one}")
+        session.execute(f'GRANT ALL ON KEYSPACE {name} TO "token"')
 
 
 @contextmanager
