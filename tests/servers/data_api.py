@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
+import sys
 import threading
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -555,10 +557,30 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, rows: Rows, token: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, rows: Rows, token: str, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.rows = rows
         self.token = token
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked may be dead by now; that is what some tests are about."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def hang_up(self) -> None:
+        """End every connection, in the middle of whatever is said there."""
+        for one in list(self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -595,15 +617,34 @@ class Handler(BaseHTTPRequestHandler):
 class StandIn:
     """The stand-in, running."""
 
-    def __init__(self, server: Server, rows: Rows) -> None:
-        self.server = server
+    def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-
-    @property
-    def token(self) -> str:
+        self.token = f"AstraCS:{secrets.token_hex(12)}:{secrets.token_hex(32)}"
         """A secret: made for this run, and to be found in no output."""
-        return self.server.token
+        self._start(0)
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+
+    def _start(self, port: int) -> None:
+        self._server = Server(self.rows, self.token, port)
+        self._port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more, and hang up on who is being answered."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.hang_up()
+        self._thread.join()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be gone, as a database that can't be reached; then be back with the rows it had."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._start(self._port)
 
     def keyspace(self) -> str:
         """Make one, as its user would on a database's page."""
@@ -627,14 +668,8 @@ def stand_in(node: Node) -> Iterator[StandIn]:
         protocol_version=5,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     ) as cluster:
-        rows = Rows(cluster.connect())
-        token = f"AstraCS:{secrets.token_hex(12)}:{secrets.token_hex(32)}"
-        server = Server(rows, token)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+        found = StandIn(Rows(cluster.connect()))
         try:
-            yield StandIn(server, rows)
+            yield found
         finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+            found.close()
