@@ -17,15 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meterhouse.errors import UsageError
-from meterhouse.lake.published import Published, read_published
-from meterhouse.serving.snapshot import read
-from meterhouse.serving.sqlite import SqliteServing
+from meterhouse.lake.published import PUBLISHED, Published
+from meterhouse.serving.schema import Served
+from meterhouse.serving.snapshot import SqliteSnapshot, read
+from meterhouse.serving.sqlite import finished_rows
 from simulation.stored import Stored
-from simulation.truth import Truth, Variant, comparable, table_of, variant_of
+from simulation.truth import Truth, Variant, comparable, variant_of
 
 __all__ = ["BrokenError", "Checks"]
 
 _TABLES = ("silver.enriched", "gold.daily", "gold.monthly", "gold.revenue", "gold.services")
+_ROWS = 1_000
 
 
 class BrokenError(AssertionError):
@@ -52,6 +54,7 @@ class Checks:
         self.stored = Stored(self.root)
         self._seen: dict[str, Any] = {}
         self._positions: dict[str, int] = {}
+        self._parsed: tuple[bytes, Published] | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -115,7 +118,7 @@ class Checks:
             whole: False looks at what is named only, not at the rows.
         """
         self._count("lake")
-        published = read_published(self.root)
+        published = self._published()
         if published is None:
             return
         stamp = published.stamp
@@ -137,7 +140,7 @@ class Checks:
         self._count("serving")
         path = self.root / "serving.db"
         try:
-            served, names = read(path, lambda snapshot: (snapshot.served, sorted(snapshot.stored)))
+            served, tables = read(path, _served)
         except UsageError:
             return
         stamp, details = served.stamp, served.details
@@ -150,8 +153,7 @@ class Checks:
         self._within("the serving store", stamp.position, stamp.head)
         self._stands("served", stamp.position)
         variant = self._variant(details["models"])
-        for name in names:
-            rows = SqliteServing(path).rows(name).read_all().to_pylist()
+        for name, rows in tables.items():
             position = details.get("stale", {}).get(name)
             # A table whose model is not valid now is what another text made of it.
             variants = {variant} if position is None else set(self.variants.values())
@@ -164,9 +166,19 @@ class Checks:
         found = comparable(rows)
         for position in frozenset().union(*self.stood[since:]):
             for variant in set(self.variants.values()):
-                if found == comparable(table_of(name, self.truth.moments[position], variant)):
+                if found == self.truth.table(name, position, variant):
                     return
         raise BrokenError(f"a reader got {name} as it never was since: {rows}")
+
+    def _published(self) -> Published | None:
+        """Return what is published; bytes that were read before are not parsed again."""
+        data = self._blob(PUBLISHED)
+        if data is None:
+            return None
+        if self._parsed is None or self._parsed[0] != data:
+            root = str(self.root / "lake")
+            self._parsed = data, Published.from_bytes(data, where=PUBLISHED, root=root)
+        return self._parsed[1]
 
     def _table(
         self,
@@ -176,11 +188,10 @@ class Checks:
         position: int,
         variants: Iterable[Variant],
     ) -> None:
-        moment = self.truth.moments[position]
         found = comparable(rows)
         expected: list[str] = []
         for variant in variants:
-            expected = comparable(table_of(name, moment, variant))
+            expected = self.truth.table(name, position, variant)
             if found == expected:
                 return
         missing = [row for row in expected if row not in found]
@@ -259,6 +270,14 @@ def _lake_rows(published: Published, name: str) -> list[dict[str, Any]]:
         [relation.schema.empty_table(), *(part.cast(relation.schema) for part in parts)]
     ).to_pylist()
     return rows
+
+
+def _served(snapshot: SqliteSnapshot) -> tuple[Served, dict[str, list[dict[str, Any]]]]:
+    tables = {}
+    for name, table in sorted(snapshot.stored.items()):
+        rows = [row for rows in snapshot.raw(table, _ROWS) for row in rows]
+        tables[name] = finished_rows(table, rows).to_pylist()
+    return snapshot.served, tables
 
 
 def _reading(path: Path) -> Any:

@@ -1,7 +1,8 @@
 """Where the product meets the machine: each of these calls is an operation of a process.
 
 Only calls of the standard library are replaced, and only while a simulation runs; nothing
-of the product is. A call first hands over to the scheduler, then does what it always did.
+of the product is, but that models of texts compiled before are not compiled again. A call
+first hands over to the scheduler, then does what it always did.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import signal
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pytest
 
 from meterhouse.lake import delta
+from meterhouse.models import graph
 from simulation.scheduler import Process, Scheduler
 
 __all__ = ["Machine", "installed"]
@@ -78,13 +81,14 @@ def installed(machine: Machine) -> Iterator[None]:
             "token_hex",
             lambda size=4: f"{machine.names.getrandbits(8 * size):0{2 * size}x}",
         )
-        patch.setattr(time, "sleep", _sleep(machine, time.sleep))
+        patch.setattr(time, "sleep", _sleep(machine))
         patch.setattr(time, "monotonic", _monotonic(machine, time.monotonic))
         patch.setattr(select, "poll", lambda: _Poll(machine))
         patch.setattr(signal, "signal", _signal(machine, signal.signal))
         # Some batches are enough to meet a checkpoint of a Delta log.
         patch.setattr(delta, "CHECKPOINT_EVERY", 3)
         patch.setattr(time, "time_ns", lambda: int(machine.ticks() * 1e9))
+        patch.setattr(graph, "models_of", _compiled_once(machine, graph.models_of))
         yield
 
 
@@ -146,11 +150,10 @@ def _flock(machine: Machine, real: Callable[[int, int], None]) -> Callable[[Any,
     return call
 
 
-def _sleep(machine: Machine, real: Callable[[float], None]) -> Callable[[float], None]:
+def _sleep(machine: Machine) -> Callable[[float], None]:
     def call(seconds: float) -> None:
         if machine.scheduler.current() is None:
-            real(seconds)
-            return
+            return  # Nobody moves meanwhile.
         machine.scheduler.operation("sleep", waiting=True)
         machine.slept(seconds)
 
@@ -280,6 +283,24 @@ class _Connection(sqlite3.Connection):
     def _committed(self) -> None:
         level = sqlite3.Connection.execute(self, "PRAGMA synchronous").fetchone()[0]
         self.machine.committed(self.path, self.serialize(), durable=level >= 2)
+
+
+_Texts = Mapping[str, tuple[str, str]]
+_COMPILED: dict[object, graph.Models] = {}
+"""What the product made of texts and schemas, for all machines: nothing else goes into it."""
+
+
+def _compiled_once(
+    machine: Machine, real: Callable[[_Texts, Mapping[str, pa.Schema]], graph.Models]
+) -> Callable[[_Texts, Mapping[str, pa.Schema]], graph.Models]:
+    def call(texts: _Texts, sources: Mapping[str, pa.Schema]) -> graph.Models:
+        named = {name: (text, _shown(machine, path)) for name, (text, path) in texts.items()}
+        key = tuple(named.items()), tuple(sources.items())
+        if key not in _COMPILED:
+            _COMPILED[key] = real(named, sources)
+        return _COMPILED[key]
+
+    return call
 
 
 def _inside(machine: Machine, path: Any) -> bool:

@@ -99,7 +99,7 @@ class Truth:
         """File → its decoded bytes, as far as the log has them."""
         self._sources: defaultdict[str, _Source] = defaultdict(_Source)
         self._last = b""
-        self._project = ""
+        self._tables: dict[tuple[str, int, Variant], list[str]] = {}
 
     @property
     def head(self) -> int:
@@ -109,6 +109,16 @@ class Truth:
     def head_sha(self) -> str:
         """Return the hash of the last entry followed; empty when there is none."""
         return hashlib.sha256(self._last).hexdigest() if self._last else ""
+
+    def table(self, name: str, position: int, variant: Variant) -> list[str]:
+        """Return the rows of a table at ``position`` as ``comparable`` does.
+
+        What the log says up to an entry is that for ever, so it is evaluated once.
+        """
+        key = name, position, variant
+        if key not in self._tables:
+            self._tables[key] = comparable(table_of(name, self.moments[position], variant))
+        return self._tables[key]
 
     def follow(self) -> list[str]:
         """Take in new entries; return what is wrong with them."""

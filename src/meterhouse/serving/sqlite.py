@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     _Pieces = Callable[[SqliteSnapshot, StoredTable, int], Iterator[list[tuple[Any, ...]]]]
 
-__all__ = ["SqliteServing", "live_rows"]
+__all__ = ["SqliteServing", "finished_rows", "live_rows"]
 
 _Result = TypeVar("_Result")
 _PIECE_ROWS: Final = 2_000
@@ -286,7 +286,7 @@ class SqliteServing:
             with opened(self._path) as snapshot:
                 stored = snapshot.table(table)
                 for rows in pieces(snapshot, stored, _READ_ROWS):
-                    yield from _arrow(stored, rows).to_batches()
+                    yield from finished_rows(stored, rows).to_batches()
 
         return pa.RecordBatchReader.from_batches(schema_from_text(text), batches())
 
@@ -303,8 +303,12 @@ class SqliteServing:
         return layout
 
 
-def _arrow(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    """Return stored rows as an Arrow table of the finished table's schema."""
+def finished_rows(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Return rows as stored (``SqliteSnapshot.raw``) in the finished table's schema.
+
+    Raises:
+        DamageError: A value is not what was written.
+    """
     import pyarrow as pa
 
     from meterhouse.serving.arrow_rows import schema_from_text, to_batch
@@ -325,7 +329,7 @@ def _rows_of(snapshot: SqliteSnapshot, table: str, of: pa.Table) -> pa.Table:
     stored = snapshot.table(table)
     live = LiveTable(stored, snapshot.served.epoch_position)
     found = live.like(snapshot.connection, of).values()
-    return _arrow(stored, [row[:-2] for row in found if not row[-1]])
+    return finished_rows(stored, [row[:-2] for row in found if not row[-1]])
 
 
 def live_rows(snapshot: SqliteSnapshot, table: str) -> pa.Table:
@@ -364,7 +368,7 @@ def _frozen(snapshot: SqliteSnapshot, table: str) -> pa.Table:
 def _with_positions(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     import pyarrow as pa
 
-    found = _arrow(table, [row[:-2] for row in rows])
+    found = finished_rows(table, [row[:-2] for row in rows])
     positions = pa.array([row[-2] for row in rows], pa.int64())
     gone = pa.array([bool(row[-1]) for row in rows], pa.bool_())
     return found.append_column("changed_at", positions).append_column("gone", gone)
