@@ -23,6 +23,8 @@ SPREAD, SERIES, SEED = 2, 1, 1
 ERRORS = ("EIO", "ENOSPC")
 ONWARDS = 0.5
 """Of so many of all calls each later call of that name fails, too."""
+_LOGGED = b"\2\2"
+"""Bytes 18 and 19 of an SQLite file whose changes go into a write-ahead log first."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -46,6 +48,27 @@ def test_a_disk_that_refuses_is_named_and_nothing_is_lost(
         shutil.rmtree(root, ignore_errors=True)
     for how, counts in struck.items():
         record_property(f"points of {how}", dict(counts))
+
+
+@pytest.mark.parametrize(("step", "database"), [("batch", "serving.db"), ("follow", "alerts.db")])
+def test_what_is_read_without_a_lock_is_written_by_a_write_ahead_log_only(
+    unharmed: Unharmed, runs: Programs, tmp_path: Path, step: str, database: str
+) -> None:
+    made = [one for one in unharmed.calls[step] if one.call == "fdatasync"]
+    first = [one for one in made if one.path.endswith(f"/{database}-journal")]
+
+    for one, error in product(first, ERRORS):
+        point, root = Point(step, one.call, one.number), tmp_path / f"{error}-{one.number}"
+        ended = refused_at(point, unharmed, runs, root, error, onwards=False)
+
+        assert ended is not None, str(point)
+        assert_clear(point, ended)
+        # Without one a crash would show readers half a change.
+        assert (root / database).read_bytes()[18:20] in (b"", _LOGGED), str(point)
+        assert f"/{database}" in ended.err, (str(point), ended.err)
+        assert_goes_on(point, unharmed, runs, root)
+
+    assert first, f"{database} is made in another way: what is struck has to be named anew"
 
 
 def strikes(unharmed: Unharmed) -> list[tuple[Point, str, bool]]:

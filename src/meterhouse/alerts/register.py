@@ -148,8 +148,16 @@ class Register:
         self.path = path
         with self._translated():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
             self._db.execute("PRAGMA synchronous = FULL")
+        if mode != "wal":
+            # A disk that refuses the change does so without an error, and readers rely on it.
+            self._db.close()
+            raise EnvironmentFailureError(
+                "the register of alerts can't be used: it can't have a write-ahead log",
+                str(path),
+                "see to it and run this again",
+            )
         with self.transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:

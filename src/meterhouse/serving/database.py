@@ -147,16 +147,30 @@ class Database:
         if self._group_shared:
             # SQLite gives the -wal and -shm files the mode of the file itself.
             self.path.chmod(self.path.stat().st_mode | 0o040)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA temp_store = MEMORY")
         try:
+            self._log_writes(connection)
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute("PRAGMA temp_store = MEMORY")
             if layout_version(connection) != LAYOUT_VERSION:
                 _make(connection)
         except BaseException:
             self.close()
             raise
         return connection
+
+    def _log_writes(self, connection: sqlite3.Connection) -> None:
+        """Have what is written go into the -wal file first: readers take no lock, and rely on it.
+
+        A disk that refuses to sync the change of mode makes SQLite stay as it was, without an
+        error: a crash would then leave half a transaction in the file.
+        """
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise EnvironmentFailureError(
+                "the serving store can't be opened or written: it can't have a write-ahead log",
+                str(self.path),
+                "check the disk, and run the same command again",
+            )
 
 
 def _inode(path: Path) -> int:
