@@ -152,6 +152,7 @@ class DuckDBSession:
         self._arrow: dict[str, pa.Table | _Current] = {}
         self._current: dict[str, _Current] = {}
         self._planned: dict[str, str] = {}
+        self._schemas: set[str] = set()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._settled = False
         self._main = parent.cursor()
@@ -269,8 +270,9 @@ class DuckDBSession:
 
     def _view(self, name: str, sql: str) -> None:
         schema, _, table = name.rpartition(".")
-        if schema:
+        if schema and schema not in self._schemas:
             self._main.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+            self._schemas.add(schema)
         # A planned statement would go on with the view as it was.
         while self._planned:
             self._main.execute(f"DEALLOCATE {self._planned.popitem()[1]}")
