@@ -208,7 +208,7 @@ class Checks:
     def _rows(self, path: Path, source: str, positions: Iterable[int]) -> None:
         moments = [self.truth.moments[position] for position in positions]
         moments = [moment for moment in moments if moment.source == source]
-        found = pq.ParquetFile(path).read().to_pylist()
+        found = pq.ParquetFile(path).read(use_threads=False).to_pylist()
         rows = [
             (row["verdict"], row["invalid_reason"] or "", row["source_line"], _at(row))
             for row in found
@@ -265,7 +265,7 @@ def _at(row: Mapping[str, Any]) -> str:
 
 def _lake_rows(published: Published, name: str) -> list[dict[str, Any]]:
     relation = published.relation(name)
-    parts = [pq.ParquetFile(path).read() for path in relation.paths]
+    parts = [pq.ParquetFile(path).read(use_threads=False) for path in relation.paths]
     rows: list[dict[str, Any]] = pa.concat_tables(
         [relation.schema.empty_table(), *(part.cast(relation.schema) for part in parts)]
     ).to_pylist()

@@ -30,7 +30,7 @@ from meterhouse.testing import torn
 __all__ = ["Disk"]
 
 _SQLITE_EXTRAS = ("-wal", "-shm", "-journal")
-_DRAWN = re.compile(r"\.tmp-[0-9-]+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DRAWN = re.compile(r"\.tmp-[0-9-]+|(?<=\.follow-)\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Parts of names that are other ones in each run."""
 
 

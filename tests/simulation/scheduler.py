@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ _LONGEST = 60.0
 
 _PATIENCE = 1000
 """So often in a row somebody may wait before all of them wait for each other."""
+
+
+_PROCESS = re.compile(r"\(process \d+\)")
+"""A number that is another one in each run."""
 
 
 class DiedError(BaseException):
@@ -147,6 +152,7 @@ class Scheduler:
     def note(self, line: str) -> None:
         """Add a line to the trace."""
         shown = line.replace(self._hidden, "…") if self._hidden else line
+        shown = _PROCESS.sub("(process …)", shown)
         self.trace.append(f"{self.steps:6d} {shown}")
 
     def step(self) -> bool:
