@@ -100,7 +100,10 @@ def produce(path: Path, rate: int, seconds: float, seed: int, late: float) -> No
 
 
 def read(root: Path, seconds: float) -> None:
-    """Ask for the marks until ``seconds`` pass; print when how many were first seen."""
+    """Ask for the marks until ``seconds`` pass; print when how many were first seen.
+
+    Until the first one is there the question is refused, which says nothing of answers.
+    """
     house = meterhouse.open(root)
     seen: list[tuple[float, int]] = []
     asked: list[float] = []
@@ -108,7 +111,8 @@ def read(root: Path, seconds: float) -> None:
     while (begun := time.monotonic()) < end:
         count = marks(house)
         now = time.monotonic()
-        asked.append(now - begun)
+        if count:
+            asked.append(now - begun)
         if not seen or count > seen[-1][1]:
             seen.append((now, count))
         time.sleep(0.002)
