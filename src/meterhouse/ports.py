@@ -307,3 +307,7 @@ class LiveStore(Protocol):
     def changed(self, table: str, after: int) -> pa.Table:
         """Return the live rows that changed after log position ``after``; columns as ``frozen``."""
         ...
+
+    def changes(self, table: str, after: int) -> int:
+        """Return how many rows ``changed`` would; cheap for a million."""
+        ...

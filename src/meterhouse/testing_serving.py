@@ -193,6 +193,10 @@ class MemoryServing:
         found = {key: it for key, it in live.items() if it.changed_at > after}
         return self._with_positions(table, found)
 
+    def changes(self, table: str, after: int) -> int:
+        """Return how many rows ``changed`` would."""
+        return sum(it.changed_at > after for it in self._live.get(table, {}).values())
+
     def rows(self, table: str, *, of: pa.Table | None = None) -> pa.RecordBatchReader:
         """Return the finished rows of a table as readers see them; those with the values ``of``.
 

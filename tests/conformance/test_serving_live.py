@@ -348,7 +348,7 @@ def test_an_empty_change_only_moves_the_position(house: House) -> None:
 
     assert house.store.stamp() == stamp(9)
     assert len(house.rows(DAILY)) == 1
-    assert house.store.changed(DAILY, 2).num_rows == 0
+    assert house.store.changed(DAILY, 2).num_rows == house.store.changes(DAILY, 2) == 0
 
 
 def test_a_row_that_stays_what_it_was_has_not_changed(house: House) -> None:
@@ -438,6 +438,7 @@ class Run:
         for table in SCHEMAS:
             for after in range(world.epoch, world.now + 1):
                 found = with_gone(by_key(store.changed(table, after)))
+                assert store.changes(table, after) == len(found)
                 assert found == {
                     key: world.at[world.now][table].get(key)
                     for key in world.touched(table, after, world.now)

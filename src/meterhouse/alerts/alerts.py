@@ -29,10 +29,12 @@ __all__ = ["MOST_AT_ONCE", "Alerts"]
 
 MOST_AT_ONCE: Final = 100_000
 """A rule with more to raise at once is a mistake; it is reported instead."""
+MANY_CHANGES: Final = 20_000
+"""Changed rows beyond which a look, a tenth of a second by then, goes to its own thread."""
 SAVED_EVERY: Final = timedelta(seconds=10)
 """How far, in time, what the register knows of a look may be behind; it costs an fsync."""
 METRIC_GROUP: Final = Group("{}", "")
-How = Literal["all", "changes", "nothing", "wait"]
+How = Literal["all", "changes", "many", "nothing", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +230,15 @@ class Alerts:
         found: dict[str, _Found] = {}
         since: dict[tuple[str, int], dict[str, TableQuery]] = defaultdict(dict)
         ready = [it for it in _queries(book) if self._refused.get(it[0].name) != answers.epoch]
-        hows = {rule.name: self._how(rule, query, answers) for rule, query in ready}
+        hows = {rule.name: self._how(store, rule, query, answers) for rule, query in ready}
         if self._background is not None:
-            self._background.keep({rule for rule, how in hows.items() if how == "all"})
+            self._background.keep({rule for rule, how in hows.items() if how in ("all", "many")})
         for rule, query in ready:
             how = hows[rule.name]
-            if how == "all":
+            if how in ("all", "many"):
+                after = self._seen[rule.name].position if how == "many" else None
                 with self._failing([rule.name], answers, outcome):
-                    found |= self._whole(store, register, answers, rule, query)
+                    found |= self._long(store, register, answers, (rule, query, after))
             elif how == "changes":
                 since[query.table, self._seen[rule.name].position][rule.name] = query
             elif how == "nothing":
@@ -247,22 +250,22 @@ class Alerts:
                 found |= {rule: _Found(look, answers) for rule, look in looks.items()}
         return found
 
-    def _whole(
+    def _long(
         self,
         store: LiveStore,
         register: Register,
         answers: Answers,
-        rule: Rule,
-        query: TableQuery,
+        what: tuple[Rule, TableQuery, int | None],
     ) -> dict[str, _Found]:
-        """Return a look at all rows; nothing while it is under way on its own thread."""
+        """Return a look at very many rows; nothing while it is under way on its own thread."""
+        rule, query, after = what
         if self._background is None:
             opened = register.opened(rule.name)
             look = look_at_all(store, self._engine, query, opened)
             return {rule.name: _Found(_bounded(look, rule), answers)}
         done = self._background.taken(rule)
         if done is None:
-            self._background.begin(rule, query, register.opened(rule.name))
+            self._background.begin(rule, query, register.opened(rule.name), after)
             return {}
         if done.failure is not None:
             raise done.failure
@@ -270,7 +273,7 @@ class Alerts:
             return {}
         return {rule.name: _Found(_bounded(done.look, rule), done.answers)}
 
-    def _how(self, rule: Rule, query: TableQuery, answers: Answers) -> How:
+    def _how(self, store: LiveStore, rule: Rule, query: TableQuery, answers: Answers) -> How:
         """Return what a rule has to look at, by what it saw last."""
         seen = self._seen.get(rule.name)
         if seen is None or seen.fingerprint != rule.fingerprint or seen.fork != answers.stamp.fork:
@@ -290,7 +293,11 @@ class Alerts:
             return "nothing" if unchanged else "all"
         if same:
             return "nothing"
-        return "all" if query.views else "changes"
+        if query.views:
+            return "all"
+        aside = self._background is not None
+        many = aside and store.changes(query.table, seen.position) > MANY_CHANGES
+        return "many" if many else "changes"
 
     @contextmanager
     def _failing(self, rules: list[str], answers: Answers, outcome: Outcome) -> Iterator[None]:

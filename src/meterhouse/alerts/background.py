@@ -1,4 +1,4 @@
-"""Looks at whole tables on a thread of their own: what is live does not wait for them."""
+"""Looks at very many rows on a thread of their own: what is live does not wait for them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from meterhouse.alerts.evaluation import Group, Look, look_at_all
+from meterhouse.alerts.evaluation import Group, Look, look_at_all, look_at_changes
 from meterhouse.alerts.rule import Rule, TableQuery
 from meterhouse.ports import Answers, Engine, LiveStore
 
-__all__ = ["Background", "WholeLook"]
+__all__ = ["Background", "LongLook"]
 
-_SELDOMER: Final = 10
+_SELDOMER: Final = 1
+_SELDOMER_WHOLE: Final = 10
+"""How long a rule rests after a look, by how long that took. What changed comes to a bounded
+share of the time; a view is looked at whole each time, and may take a tenth."""
 
 
 @dataclass(slots=True, eq=False)
-class WholeLook:
-    """One rule's look at everything."""
+class LongLook:
+    """One rule's look at everything, or at all that changed."""
 
     rule: Rule
+    query: TableQuery
+    opened: frozenset[Group]
+    """The groups that are over so far."""
+    after: int | None
+    """What changed after this log position is looked at; everything where None."""
     answers: Answers | None = None
     """What the answers stood for when it began: what came later is looked at again."""
     look: Look | None = None
@@ -30,7 +38,7 @@ class WholeLook:
 
 
 class Background:
-    """One whole look at a time."""
+    """One look at a time."""
 
     def __init__(
         self, engine: Engine, opened: Callable[[], AbstractContextManager[LiveStore]]
@@ -39,22 +47,23 @@ class Background:
         self._engine = engine
         self._opened = opened
         self._thread: threading.Thread | None = None
-        self.work: WholeLook | None = None
+        self.work: LongLook | None = None
         """The look that is under way, or over and not taken yet."""
         self._rest: dict[str, float] = {}
-        """Rule over a table that is computed when it is read, which is looked at whole each
-        time → when it may be again: a tenth of the time at most."""
+        """Rule → when it may be looked at again."""
 
-    def begin(self, rule: Rule, query: TableQuery, opened: frozenset[Group]) -> None:
+    def begin(
+        self, rule: Rule, query: TableQuery, opened: frozenset[Group], after: int | None = None
+    ) -> None:
         """Begin to look, unless another rule's look is under way, or this one has to rest."""
         if self.work is None and time.monotonic() >= self._rest.get(rule.name, 0.0):
-            self.work = WholeLook(rule)
+            self.work = LongLook(rule, query, opened, after)
             self._thread = threading.Thread(
-                target=self._look, args=(self.work, query, opened), name="alerts", daemon=True
+                target=self._look, args=(self.work,), name="alerts", daemon=True
             )
             self._thread.start()
 
-    def taken(self, rule: Rule) -> WholeLook | None:
+    def taken(self, rule: Rule) -> LongLook | None:
         """Return the look of ``rule`` once it is over, and forget it; None before.
 
         A look that was begun for another text of the rule is forgotten.
@@ -80,14 +89,26 @@ class Background:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _look(self, work: WholeLook, query: TableQuery, opened: frozenset[Group]) -> None:
+    def _look(self, work: LongLook) -> None:
         begun = time.monotonic()
         try:
             with self._opened() as store:
                 work.answers = store.answers()
-                work.look = look_at_all(store, self._engine, query, opened)
+                work.look = self._seen(store, work)
         except Exception as error:  # noqa: BLE001 - raised again where the look is taken
             work.failure = error
-        if query.views:
-            ended = time.monotonic()
-            self._rest[work.rule.name] = ended + _SELDOMER * (ended - begun)
+        ended = time.monotonic()
+        seldomer = _SELDOMER_WHOLE if work.query.views else _SELDOMER
+        self._rest[work.rule.name] = ended + seldomer * (ended - begun)
+
+    def _seen(self, store: LiveStore, work: LongLook) -> Look | None:
+        """Look; None where a batch has taken in meanwhile what changed."""
+        rule, answers = work.rule.name, work.answers
+        if work.after is None:
+            return look_at_all(store, self._engine, work.query, work.opened)
+        of_rule = {rule: work.query}, work.after, {rule: work.opened}
+        found = look_at_changes(store, self._engine, *of_rule)[rule]
+        now = store.answers()
+        if answers is None or now is None or now.epoch != answers.epoch:
+            return None
+        return found if answers.epoch.position <= work.after else None

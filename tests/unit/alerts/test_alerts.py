@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from meterhouse.alerts import alerts as alerts_module
+from meterhouse.alerts.background import LongLook
 from meterhouse.alerts.evaluation import Group
 from meterhouse.errors import DamageError
 from meterhouse.ports import Stamp
@@ -486,6 +488,60 @@ def test_a_view_is_looked_at_aside_and_rests_in_between(aside: Desk) -> None:
     background._rest.clear()
     found = aside.alerts.finish(aside.store, aside.clock.now, {}, wait_s=30)
 
+    assert found.raised == 2
+
+
+@pytest.fixture
+def busy(aside: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk that takes every change for very many; it has looked once."""
+    monkeypatch.setattr(alerts_module, "MANY_CHANGES", 0)
+    aside.move(("org-0", NOON, "1"))
+    aside.alerts.finish(aside.store, aside.clock.now, {}, wait_s=30)
+    rested(aside)
+    return aside
+
+
+def rested(desk: Desk) -> None:
+    background = desk.alerts._background
+    assert background is not None
+    background._rest.clear()
+
+
+def test_very_many_changes_are_looked_at_aside(busy: Desk) -> None:
+    busy.move(("org-1", NOON, "60"), ("org-2", NOON, "40"))
+    assert busy.look().raised == 0, "the look has only begun"
+    busy.move(("org-2", NOON, "20"))
+
+    found = busy.alerts.finish(busy.store, busy.clock.now, {}, wait_s=30)
+    rested(busy)
+    found.add(busy.alerts.finish(busy.store, busy.clock.now, {}, wait_s=30))
+    busy.move(("org-1", NOON, "-60"))
+    rested(busy)
+    last = busy.alerts.finish(busy.store, busy.clock.now, {}, wait_s=30)
+
+    assert (found.raised, last.cleared) == (2, 1)
+    assert len(busy.listed("raised")) == 1
+
+
+def test_a_look_at_changes_that_a_batch_has_taken_in_does_not_count(busy: Desk) -> None:
+    busy.move(("org-1", NOON, "60"))
+    busy.look()
+    background = busy.alerts._background
+    assert background is not None
+    background.wait(30)
+    assert background.work is not None
+    looked = background.work
+    assert looked.after == 1
+    busy.publish()
+    busy.move(("org-2", NOON, "60"))
+    rested(busy)
+    again = LongLook(looked.rule, looked.query, looked.opened, looked.after)
+    background._look(again)
+    background._rest.clear()
+
+    found = busy.alerts.finish(busy.store, busy.clock.now, {}, wait_s=30)
+
+    assert again.look is None
     assert found.raised == 2
 
 
