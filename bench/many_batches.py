@@ -2,10 +2,9 @@
 
     python bench/many_batches.py --days 30 --every 15
 
-Virtual time passes by the clock that is handed in, and ends now: Delta's own retention goes
-by the machine's clock, so what is there at the end is what a real month leaves. Each batch
-takes one event of each of the last 30 days, so every partition of those is touched by every
-batch. Prints files and bytes day by day: what the publication names ("live"), and all on disk.
+Virtual time passes by the clock that is handed in, and ends now: deltalake itself goes by the
+machine's clock, so what is there at the end is what a real month leaves. Each batch takes one
+event of each of the last 30 days, so every partition of those is touched by every batch. Prints files and bytes day by day: what the publication names ("live"), and all on disk.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def events(number: int, now: datetime) -> bytes:
 
 
 def aged(root: Path, now: datetime, seen: set[Path]) -> None:
-    """Give new files of the lake their virtual age: Delta's cleaning goes by that."""
+    """Give new files of the lake their virtual age: cleaning goes by that."""
     for path in (root / "lake").rglob("*"):
         if path not in seen and path.is_file():
             os.utime(path, (now.timestamp(), now.timestamp()))
@@ -75,6 +74,18 @@ def live(house: Project) -> tuple[int, int]:
     assert published is not None
     found = [one.size for table in published.tables.values() for one in (*table.files, *table.log)]
     return len(found), sum(found)
+
+
+def lake_sizes(root: Path) -> dict[str, tuple[int, int]]:
+    """Return files and bytes of each table: data, commits, checkpoints."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in sorted((root / "lake").glob("*/*/**/*.*")):
+        if path.is_file():
+            kind = ("".join(path.suffixes) if "_delta_log" in path.parts else "data").strip(".")
+            name = f"{'.'.join(path.relative_to(root / 'lake').parts[:2])} {kind}"
+            files, size = found.get(name, (0, 0))
+            found[name] = files + 1, size + path.stat().st_size
+    return found
 
 
 def run(root: Path, days: float, every: timedelta, keep: str) -> Iterator[dict[str, object]]:
@@ -134,8 +145,8 @@ def main() -> None:
         reduced(root)
         for found in run(root, given.days, timedelta(minutes=given.every), given.keep):
             print(json.dumps(found), flush=True)
-        for name, (files, size) in sizes(root).items():
-            print(f"  {name:12} {files:8,} files {_mb(size):8} MB")
+        for name, (files, size) in {**sizes(root), **lake_sizes(root)}.items():
+            print(f"  {name:40} {files:8,} files {_mb(size):8} MB")
 
 
 if __name__ == "__main__":

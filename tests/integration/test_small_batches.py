@@ -33,10 +33,7 @@ def test_many_small_batches_leave_few_live_files(tmp_path: Path) -> None:
 def test_with_late_data_in_every_batch_the_lake_stays_as_small_as_what_is_kept(
     tmp_path: Path,
 ) -> None:
-    """Three days, a batch each hour that touches every partition; six hours are kept.
-
-    Delta's cleaning goes by the machine's clock, so the three days end now.
-    """
+    """Three days, a batch each hour that touches every partition; six hours are kept."""
     contracts = few_contracts()
     clock = FixedClock(system_clock() - timedelta(days=3))
     house = House(tmp_path, small_models(contracts), contracts)

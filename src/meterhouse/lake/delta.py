@@ -8,9 +8,8 @@ batch left beyond ``published.json`` is undone by the next one without a special
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,8 +23,10 @@ from deltalake.schema import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from meterhouse.errors import DamageError, EnvironmentFailureError, ModelError
+from meterhouse.lake.delta_log import LAST, DeltaLog
 from meterhouse.lake.files import refused, sha256_of, sync
-from meterhouse.lake.published import LogFile, StoredFile
+from meterhouse.lake.published import LogFile, PublishedTable, StoredFile
+from meterhouse.lake.retention import RECENT, Kept, kept
 from meterhouse.ports import Clock, DataFile
 
 __all__ = ["Contents", "DeltaTables"]
@@ -33,10 +34,6 @@ __all__ = ["Contents", "DeltaTables"]
 CHECKPOINT_EVERY: Final = 10
 """Commits between two checkpoints."""
 
-_LAST: Final = "_last_checkpoint"
-"""The one file of a Delta log that is replaced."""
-
-_LOG_NAME = re.compile(r"(\d{20})\.(?:json|checkpoint(?:\.\d+\.\d+)?\.parquet)\Z")
 _REBUILD: Final = "make the lake anew from the log: meterhouse rebuild"
 
 
@@ -68,17 +65,18 @@ class DeltaTables:
 
         Args:
             lake: Made when the first table is.
-            keep: How long files and log of versions no longer current are kept.
-            clock: For the time a file was taken out.
+            keep: How long versions no longer current can be read: see ``retention``.
+            clock: For the time a file was taken out, and the age of versions.
         """
-        seconds = f"interval {max(0, int(keep.total_seconds()))} seconds"
         self._lake = lake
         self._clock = clock
         self._keep = keep
         self._settings = {
             "delta.checkpointInterval": str(CHECKPOINT_EVERY),
-            "delta.logRetentionDuration": seconds,
-            "delta.deletedFileRetentionDuration": seconds,
+            "delta.logRetentionDuration": _interval(keep),
+            # A checkpoint lists what was taken out for so long. Nobody reads that list: what
+            # may be deleted is found from the versions that stay.
+            "delta.deletedFileRetentionDuration": _interval(min(keep, RECENT)),
         }
 
     def ahead_of(self, name: str, version: int) -> bool:
@@ -86,8 +84,8 @@ class DeltaTables:
 
         True also when it ends before, or is gone. Costs one look at the folder.
         """
-        here = (self._log(name) / f"{version:020d}.json").exists()
-        return not here or (self._log(name) / f"{version + 1:020d}.json").exists()
+        log = self._log(name)
+        return not log.commit(version).exists() or log.commit(version + 1).exists()
 
     def commit(self, name: str, contents: Contents, *, published: int | None = None) -> int:
         """Make ``name`` consist of exactly ``contents``; return the Delta version.
@@ -114,12 +112,15 @@ class DeltaTables:
             if table is None:
                 self._create(name, schema, contents)
                 commits = 1
-            elif self._same_shape(table, schema, contents.partition_by):
-                commits = self._change(name, table, schema, contents)
+            elif _same_shape(table, schema, contents.partition_by):
+                commits = self._set_up(table, contents) + self._change(
+                    name, table, schema, contents
+                )
             else:
                 commits = self._replace(name, table, schema, contents)
             durable = -1 if published is None else published
             if commits or before > durable:
+                self._begin_day(name, before + commits, durable)
                 # With what a batch left there that died before it was synced: from now on
                 # readers rest on it.
                 self._sync(name, min(before, durable))
@@ -136,30 +137,40 @@ class DeltaTables:
     def log_files(
         self, name: str, version: int, known: Sequence[LogFile] = ()
     ) -> tuple[LogFile, ...]:
-        """Return the files of the Delta log of ``name`` up to ``version``, with hashes.
+        """Return the files of the Delta log of ``name`` that stay, with hashes.
 
         Args:
             name: The table.
-            version: Its version.
+            version: Its version; nothing later is returned.
             known: What was returned for an earlier version. These files never change, so
                 their hashes stand: a new one would make damage look as if it was meant.
         """
         hashes = {file.path: file for file in known}
+        log, stays = self._log(name), self._kept(name).log
+        paths = [path for number, path in log.files() if number <= version and number in stays]
+        last = log.folder / LAST
         found = []
-        for path in sorted(self._log(name).iterdir()):
-            match = _LOG_NAME.match(path.name)
-            if (match is None or int(match[1]) > version) and path.name != _LAST:
-                continue
+        for path in (*paths, *([last] if last.exists() else ())):
             relative = f"{_folder(name)}/_delta_log/{path.name}"
-            if relative in hashes and path.name != _LAST:
+            if relative in hashes and path.name != LAST:
                 found.append(hashes[relative])
             else:
                 found.append(LogFile(relative, path.stat().st_size, sha256_of(path)))
         return tuple(found)
 
-    def tidy(self, name: str, version: int, keep: frozenset[str]) -> int:
-        """Vacuum ``name`` now and then: listing every file costs what the table's age costs."""
-        return self.vacuum(name, keep) if version and version % CHECKPOINT_EVERY == 0 else 0
+    def tidy(self, table: PublishedTable, keep: frozenset[str]) -> None:
+        """Delete what no version that stays needs, once ``table`` is published.
+
+        Data files now and then: listing all of them costs what the table's size costs.
+
+        Args:
+            table: Its log is what stays of the Delta log up to its version.
+            keep: Paths of data files that stay, as for ``vacuum``.
+        """
+        names = frozenset(Path(file.path).name for file in table.log)
+        self._log(table.name).drop(table.version, names)
+        if table.version and table.version % CHECKPOINT_EVERY == 0:
+            self.vacuum(table.name, keep)
 
     def drop_all_but(self, names: Collection[str]) -> list[str]:
         """Delete the folders of tables not among ``names``, once nobody can be reading them.
@@ -178,27 +189,54 @@ class DeltaTables:
         return dropped
 
     def vacuum(self, name: str, keep: frozenset[str]) -> int:
-        """Delete files that no version within the time kept needs; return how many.
+        """Delete data files that no version that stays needs; return how many.
 
-        Files that a crashed batch wrote and never committed go too. Idempotent.
+        Files that a crashed batch wrote and never committed go too, when they have the age
+        of a version that goes. Idempotent.
 
         Args:
             name: The table.
             keep: Paths (relative to the lake) that stay whatever the Delta log says: what
                 is published.
         """
-        table = self._opened(name)
-        candidates = table.vacuum(dry_run=True, full=True, enforce_retention_duration=False)
+        folder = self._lake / _folder(name)
+        needed = self._needed(name)
+        young = self._clock().timestamp() - min(self._keep, RECENT).total_seconds()
         deleted = 0
-        for candidate in candidates:
-            path = f"{_folder(name)}/{candidate}"
-            if path in keep:
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            hidden = inside.parts[0] == "_delta_log" or path.name.startswith(("_", "."))
+            if hidden or not path.is_file():
                 continue
-            (self._lake / path).unlink(missing_ok=True)
-            deleted += 1
+            if str(inside) in needed or f"{_folder(name)}/{inside}" in keep:
+                continue
+            if path.stat().st_mtime <= young:
+                path.unlink(missing_ok=True)
+                deleted += 1
         if deleted:
-            _remove_empty(self._lake / _folder(name))
+            _remove_empty(folder)
         return deleted
+
+    def _needed(self, name: str) -> set[str]:
+        """Return the data files, relative to the table, of all versions that stay."""
+        stays = self._kept(name)
+        # A file of an earlier version is one of the last, or was taken out in between.
+        needed = self._log(name).removed_after(stays.recent)
+        for version in (None, *stays.days):
+            needed |= _live(self._opened(name, version)).keys()
+        return needed
+
+    def _kept(self, name: str) -> Kept:
+        log = self._log(name)
+        return kept(log.times(), log.checkpoints(), self._clock(), self._keep)
+
+    def _begin_day(self, name: str, version: int, durable: int) -> None:
+        """Give ``version`` a checkpoint when it is the first of its day: it shall stay."""
+        log = self._log(name)
+        at = log.times().get(durable)
+        new = at is not None and at.date() < self._clock().date()
+        if new and version not in log.checkpoints():
+            self._opened(name).create_checkpoint()
 
     def _create(self, name: str, schema: Schema, contents: Contents) -> None:
         folder = self._lake / _folder(name)
@@ -239,7 +277,7 @@ class DeltaTables:
         return 1
 
     def _replace(self, name: str, table: DeltaTable, schema: Schema, contents: Contents) -> int:
-        """Give the table another schema, partitioning or retention; return how many commits.
+        """Give the table another schema or partitioning; return how many commits.
 
         A path can't be taken out and put in by one commit: where old and new files
         overlap (a left-over commit is undone), the table is empty for one version.
@@ -277,78 +315,71 @@ class DeltaTables:
             for file in files
         ]
 
-    def _same_shape(self, table: DeltaTable, schema: Schema, partition_by: tuple[str, ...]) -> bool:
-        metadata = table.metadata()
-        return (
-            table.schema().to_json() == schema.to_json()
-            and tuple(metadata.partition_columns) == partition_by
-            and self._settings.items() <= dict(metadata.configuration).items()
+    def _set_up(self, table: DeltaTable, contents: Contents) -> int:
+        """Give the table our settings if it has others; return the number of commits."""
+        if self._settings.items() <= dict(table.metadata().configuration).items():
+            return 0
+        table.alter.set_table_properties(
+            self._settings,
+            commit_properties=_properties(contents),
+            post_commithook_properties=_HOOKS,
         )
+        return 1
 
     def _open(self, name: str, published: int | None) -> DeltaTable | None:
-        if not any(True for _ in self._commits(name)):
+        if not self._log(name).times():
             return None
         try:
             return self._opened(name)
         except DamageError:
-            if not self._put_aside(name, published):
+            if not self._log(name).put_aside(-1 if published is None else published):
                 raise
             return self._open(name, published)
 
-    def _opened(self, name: str) -> DeltaTable:
+    def _opened(self, name: str, version: int | None = None) -> DeltaTable:
         try:
-            return DeltaTable(str(self._lake / _folder(name)))
+            return DeltaTable(str(self._lake / _folder(name)), version=version)
         except DeltaError as error:
             raise DamageError(
                 f'the Delta log of table "{name}" can\'t be read',
-                str(self._log(name)),
+                str(self._log(name).folder),
                 _REBUILD,
             ) from error
-
-    def _put_aside(self, name: str, published: int | None) -> bool:
-        """Rename what is later than ``published`` in the Delta log, all of it when that is None.
-
-        A reader takes only ``<20 digits>.json`` and checkpoints. The pointer to the last of
-        these may be torn as well; without it readers look for themselves.
-        """
-        last = -1 if published is None else published
-        found = {path: _LOG_NAME.match(path.name) for path in self._log(name).iterdir()}
-        late = [path for path, match in found.items() if match and int(match[1]) > last]
-        if not late:
-            return False
-        for path in (*late, self._log(name) / _LAST):
-            if path.exists():
-                path.rename(path.with_name(f"{path.name}.torn"))
-        return True
-
-    def _commits(self, name: str) -> Iterator[tuple[int, Path]]:
-        log = self._log(name)
-        for path in sorted(log.iterdir()) if log.is_dir() else ():
-            match = _LOG_NAME.match(path.name)
-            if match is not None and path.suffix == ".json":
-                yield int(match[1]), path
 
     def _sync(self, name: str, after: int) -> None:
         """Sync what was added to the Delta log: deltalake does not."""
         log = self._log(name)
-        for path in log.iterdir():
-            match = _LOG_NAME.match(path.name)
-            if path.name == _LAST or (match is not None and int(match[1]) > after):
+        for version, path in log.files():
+            if version > after:
                 sync(path)
-        sync(log)
+        if (log.folder / LAST).exists():
+            sync(log.folder / LAST)
+        sync(log.folder)
         if after < 0:
-            for parent in (log.parent, log.parent.parent, self._lake):
+            for parent in (log.folder.parent, log.folder.parent.parent, self._lake):
                 sync(parent)
 
-    def _log(self, name: str) -> Path:
-        return self._lake / _folder(name) / "_delta_log"
+    def _log(self, name: str) -> DeltaLog:
+        return DeltaLog(self._lake / _folder(name) / "_delta_log")
 
 
-_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True)
+_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+"""What goes of the log is deleted by ``tidy``: not before another one is published."""
 
 
 def _folder(name: str) -> str:
     return name.replace(".", "/", 1)
+
+
+def _same_shape(table: DeltaTable, schema: Schema, partition_by: tuple[str, ...]) -> bool:
+    return (
+        table.schema().to_json() == schema.to_json()
+        and tuple(table.metadata().partition_columns) == partition_by
+    )
+
+
+def _interval(length: timedelta) -> str:
+    return f"interval {max(0, int(length.total_seconds()))} seconds"
 
 
 def _properties(contents: Contents) -> CommitProperties:

@@ -148,11 +148,18 @@ class Publishing:
         return True
 
     def clean(self, published: Published, draft: Draft) -> None:
-        """Delete what no version within the time kept needs, now and then."""
-        keep = frozenset(file.path for table in published.tables.values() for file in table.files)
+        """Delete what no version that stays needs, now and then.
+
+        Files of the publication before stay as well: however long this batch took, somebody
+        may have opened that one a moment ago.
+        """
+        both = [published] if draft.before is None else [published, draft.before]
+        keep = frozenset(
+            file.path for one in both for table in one.tables.values() for file in table.files
+        )
         for name, table in draft.tables.items():
             if not table.kept:
-                self.lake.tidy(name, published.tables[name].version, keep)
+                self.lake.tidy(published.tables[name], keep)
         self.lake.drop_all_but(published.tables)
 
     def keep_from(self, draft: Draft, taken: datetime) -> dict[str, str]:

@@ -16,7 +16,7 @@ from meterhouse.clock import system_clock
 from meterhouse.errors import DamageError, ModelError
 from meterhouse.lake.delta import CHECKPOINT_EVERY, Contents, DeltaTables
 from meterhouse.lake.files import sha256_of
-from meterhouse.lake.published import StoredFile
+from meterhouse.lake.published import PublishedTable, StoredFile
 from meterhouse.ports import DataFile
 from meterhouse.testing import FixedClock
 
@@ -32,7 +32,7 @@ def lake(tmp_path: Path) -> Path:
 
 
 def tables(lake: Path, keep: timedelta = timedelta(0)) -> DeltaTables:
-    return DeltaTables(lake, keep, FixedClock(datetime(2025, 9, 1, tzinfo=UTC)))
+    return DeltaTables(lake, keep, system_clock)  # by which the files have their age
 
 
 def stored(lake: Path, name: str, service: str = "compute", rows: int = 1) -> StoredFile:
@@ -48,6 +48,12 @@ def stored(lake: Path, name: str, service: str = "compute", rows: int = 1) -> St
 def contents(*files: StoredFile, **changed: object) -> Contents:
     whole: dict[str, object] = {"schema": SCHEMA, "partition_by": ("service",), "files": files}
     return Contents(**{**whole, **changed})  # type: ignore[arg-type]
+
+
+def published(lake: Path, version: int) -> PublishedTable:
+    """Return what a publication would say of the table: here only its log matters."""
+    log = tables(lake).log_files(NAME, version)
+    return PublishedTable(NAME, version, 0, "", "", ("service",), (), log)
 
 
 def live(lake: Path) -> list[str]:
@@ -200,9 +206,15 @@ def test_the_log_is_checkpointed_and_cleaned(lake: Path) -> None:
         tables(lake).commit(NAME, contents(stored(lake, f"{number}.parquet")))
 
     version = 3 * CHECKPOINT_EVERY - 1
-    found = {Path(file.path).name for file in tables(lake).log_files(NAME, version)}
-    assert "_last_checkpoint" in found
-    assert len(found) <= 2 * CHECKPOINT_EVERY
+    table = published(lake, version)
+    names = {Path(file.path).name for file in table.log}
+    assert len(names) <= 2 * CHECKPOINT_EVERY
+    log = lake / "bronze/usage/_delta_log"
+    assert len(list(log.iterdir())) > 3 * CHECKPOINT_EVERY  # what was published is still there
+
+    tables(lake).tidy(table, frozenset())
+
+    assert {path.name for path in log.iterdir()} == names
     assert live(lake) == [f"{version}.parquet"]
 
 
@@ -223,12 +235,28 @@ def test_vacuum_deletes_what_no_version_needs_but_never_what_is_published(lake: 
 
 def test_vacuum_waits_for_the_time_kept(lake: Path) -> None:
     old, new = (stored(lake, f"{n}.parquet") for n in range(2))
-    patient = DeltaTables(lake, timedelta(days=7), system_clock)  # as deltalake's own clock
+    patient = tables(lake, timedelta(days=7))
     for file in (old, new):
         patient.commit(NAME, contents(file))
+    orphan = stored(lake, "9.parquet")
 
     assert patient.vacuum(NAME, frozenset()) == 0
     assert (lake / old.path).exists()
+    assert (lake / orphan.path).exists()
+
+
+def test_another_time_kept_changes_no_rows(lake: Path) -> None:
+    first, second = stored(lake, "1.parquet"), stored(lake, "2.parquet")
+    tables(lake).commit(NAME, contents(first))
+
+    assert tables(lake, timedelta(days=1)).commit(NAME, contents(first)) == 1
+    assert tables(lake, timedelta(days=2)).commit(NAME, contents(first, second)) == 3
+
+    for version, files in ((1, ["1.parquet"]), (2, ["1.parquet"]), (3, ["1.parquet", "2.parquet"])):
+        then = DeltaTable(str(lake / "bronze/usage"), version=version)
+        assert sorted(Path(uri).name for uri in then.file_uris()) == files
+    settings = DeltaTable(str(lake / "bronze/usage")).metadata().configuration
+    assert settings["delta.logRetentionDuration"] == "interval 172800 seconds"
 
 
 def test_tables_that_are_not_published_any_more_go(lake: Path) -> None:
