@@ -4,7 +4,8 @@
 
 Virtual time passes by the clock that is handed in, and ends now: deltalake itself goes by the
 machine's clock, so what is there at the end is what a real month leaves. Each batch takes one
-event of each of the last 30 days, so every partition of those is touched by every batch. Prints files and bytes day by day: what the publication names ("live"), and all on disk.
+event of each of the last 30 days, so every partition of those is touched by every batch. Prints
+files and bytes day by day: what the publication names ("live"), and all on disk.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ SETTINGS: Final = (
     Setting(
         "lake.keep",
         '"7d"',
-        "How long files of earlier versions stay in the lake; published ones always stay.",
+        "How long earlier versions of the lake stay: all of an hour, then the first of each day.",
         read_duration,
     ),
     Setting(

@@ -35,8 +35,8 @@ class Lake:
     def at(self, epoch: Stamp) -> Published | None:
         """Return the publication of ``epoch``, None when it is no longer there.
 
-        Once seen it stays known: its files stay for ``lake.keep``, and a batch publishes the
-        lake somewhat earlier than the epoch.
+        Once seen it stays known: a batch publishes the lake somewhat earlier than the epoch,
+        and deletes nothing of the publication before.
         """
         if self._found is None or self._found.stamp != epoch:
             found = self._look()
