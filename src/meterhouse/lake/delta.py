@@ -146,8 +146,13 @@ class DeltaTables:
                 their hashes stand: a new one would make damage look as if it was meant.
         """
         hashes = {file.path: file for file in known}
-        log, stays = self._log(name), self._kept(name).log
-        paths = [path for number, path in log.files() if number <= version and number in stays]
+        log, stays = self._log(name), self._kept(name)
+        paths = [
+            path
+            for number, path in log.files()
+            if number <= version
+            and (number >= stays.first if path.suffix == ".json" else number in stays.checkpoints)
+        ]
         last = log.folder / LAST
         found = []
         for path in (*paths, *([last] if last.exists() else ())):

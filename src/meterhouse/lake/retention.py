@@ -16,15 +16,20 @@ RECENT: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Versions of one table that stay, and the part of its log that opens them."""
+    """Versions of one table that stay, and the part of its log that opens them.
+
+    Commits stay without gaps, as Delta wants them: a version whose data files are gone opens,
+    and can't be read, as after any VACUUM.
+    """
 
     recent: int
     """From this version on, every one can be read."""
     days: frozenset[int]
     """Earlier versions that can be read: the first of each day, UTC."""
-    log: frozenset[int]
-    """Versions whose commit and checkpoint stay. Those up to ``recent`` that are in neither
-    of the above are read over, and can't be opened for want of data files."""
+    first: int
+    """From this version on, every commit stays."""
+    checkpoints: frozenset[int]
+    """Versions whose checkpoint stays."""
 
 
 def kept(
@@ -33,13 +38,12 @@ def kept(
     """Return what stays of a table.
 
     A version that is no longer recent has to stand by itself, because the commits before it
-    go: it needs a checkpoint, or is the first of all. What stays is chosen again and again
+    may go: it needs a checkpoint, or is the first of all. What stays is chosen again and again
     while the rest is deleted, and comes out the same: of each day the earliest such version,
     whatever is left of the later ones.
 
     Args:
-        times: Version → time of its commit, UTC; not empty. There may be gaps among those
-            that were thinned before.
+        times: Version → time of its commit, UTC; not empty.
         checkpoints: Versions with a checkpoint.
         now: The time.
         keep: How long the versions of days stay, and every version if that is less than
@@ -58,5 +62,5 @@ def kept(
     for version in alone:
         first.setdefault(times[version].date(), version)
     days = frozenset(version for version in first.values() if times[version] > now - keep)
-    log = days | {version for version in versions if version >= base}
-    return Kept(recent, days, frozenset(log))
+    stay = days | {version for version in checkpoints if version >= base}
+    return Kept(recent, days, min(days | {base}), frozenset(stay.intersection(checkpoints)))

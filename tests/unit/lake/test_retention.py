@@ -30,7 +30,7 @@ def test_the_first_version_of_each_day_stays_if_a_checkpoint_holds_it() -> None:
     found = kept(times, (4, 5, 9, 11), NOW, WEEK)
 
     assert found.days == {0, 4, 9}
-    assert found.log == {0, 4, 9, 11}  # 10 is recent no more, and 11 stands alone
+    assert (found.first, found.checkpoints) == (0, {4, 9, 11})  # 5 is read over
 
 
 def test_the_same_versions_stay_when_the_others_are_gone() -> None:
@@ -38,15 +38,18 @@ def test_the_same_versions_stay_when_the_others_are_gone() -> None:
     checkpoints = (4, 5, 9, 11)
 
     once = kept(times, checkpoints, NOW, WEEK)
-    left = {version: at for version, at in times.items() if version in once.log}
+    left = {version: at for version, at in times.items() if version >= once.first}
 
-    assert kept(left, once.log.intersection(checkpoints), NOW, WEEK) == once
+    assert kept(left, once.checkpoints, NOW, WEEK) == once
 
 
 def test_days_go_after_the_time_kept() -> None:
     times = {4: ago(days=8), 5: ago(days=7, seconds=1), 6: ago(days=6), 7: ago(days=1), 8: NOW}
 
-    assert kept(times, (4, 5, 6, 7, 8), NOW, WEEK).days == {6, 7, 8}
+    found = kept(times, (4, 5, 6, 7, 8), NOW, WEEK)
+
+    assert found.days == {6, 7, 8}
+    assert found.first == 6
 
 
 def test_the_day_does_not_get_another_version_when_its_first_goes() -> None:
@@ -58,8 +61,8 @@ def test_the_day_does_not_get_another_version_when_its_first_goes() -> None:
 def test_without_a_checkpoint_all_commits_before_stay() -> None:
     times = {n: ago(hours=9 - n) for n in range(9)}
 
-    assert kept(times, (), NOW, WEEK).log == set(range(9))
-    assert kept(times, (3,), NOW, timedelta(0)).log == set(range(3, 9))
+    assert kept(times, (), NOW, WEEK).first == 0
+    assert kept(times, (3,), NOW, timedelta(0)).first == 3
 
 
 @pytest.mark.parametrize("keep", [timedelta(0), WEEK], ids=str)
@@ -69,5 +72,4 @@ def test_times_in_the_future_keep_everything(keep: timedelta) -> None:
 
     found = kept(times, (), NOW, keep)
 
-    assert found.recent == 0
-    assert found.log == set(range(5))
+    assert (found.recent, found.first) == (0, 0)
