@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,9 +96,9 @@ class AtPosition:
             return [*self.published.tables, *_views_of(self.details)]
         return _tables_of(self.generation)
 
-    @cached_property
+    @property
     def generation(self) -> Generation:
-        """The texts that the answers are computed with."""
+        """The texts that the answers are computed with; whoever gives them keeps them."""
         return self.pinned()
 
     def schema(self, name: str) -> pa.Schema:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from meterhouse.errors import DamageError, SqlError
@@ -107,16 +106,18 @@ class Overlay:
                     raise
                 raise refused_by_engine(view.model, error) from error
 
-    @cached_property
+    # No cached properties: before Python 3.12 all threads wait for one lock while one of them
+    # reads what the pinned texts are.
+    @property
     def _generation(self) -> Generation:
         return self._pinned()
 
-    @cached_property
+    @property
     def _current(self) -> dict[str, Contract]:
         contracts = self._generation.contracts.values()
         return {current_name(one): one for one in contracts if one.mode != "append"}
 
-    @cached_property
+    @property
     def _growing(self) -> dict[str, Contract | None]:
         """Bronze tables, which only ever grow, with their contract."""
         found: dict[str, Contract | None] = {REMOVED_KEYS: None}
