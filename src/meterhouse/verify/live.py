@@ -28,12 +28,14 @@ def check_live(subject: Subject) -> Check:
     live rows count as covered; what they leave untouched has to be what the lake has.
     """
     check = Check("live", unit="rows")
+    # What is computed when it is read has no rows to check, and would cost reading all models.
+    views = subject.published.details.get("views", ()) if subject.published is not None else ()
     try:
         at = look(
             subject.blobs,
             Reader(subject.root / SERVING_FILE),
             Generations(subject.blobs),
-            lambda names: names,
+            lambda names: [name for name in names if name not in views],
             span=subject.span,
         )
     except UsageError:
