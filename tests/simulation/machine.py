@@ -65,6 +65,9 @@ class _Mirrored(SimulatedBlobs):
         super().__init__(operation)
         self._root = root
         self._real = FolderBlobs(root)
+        self.copied: set[str] = set()
+        """First parts of the names of all copies ever made: what the disk cannot lose, nor
+        bring back when the blob itself was lost."""
         self.on_put: Callable[[str, bytes], None] = lambda name, data: None
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
@@ -87,11 +90,8 @@ class _Mirrored(SimulatedBlobs):
     def uri(self, name: str) -> str:
         return self._real.uri(name)
 
-    def names(self) -> set[str]:
-        """Return the first parts of all names: what the disk has a copy of only."""
-        return {name.partition("/")[0] for name in (*self._seen, *self._kept)}
-
     def changed(self, name: str) -> None:
+        self.copied.add(name.partition("/")[0])
         path = self._root / name
         if name in self._seen:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,5 +197,5 @@ class Machine:
         return changed
 
     def _ours(self, name: str) -> bool:
-        copies = self.blobs.names() if isinstance(self.blobs, _Mirrored) else set()
+        copies = self.blobs.copied if isinstance(self.blobs, _Mirrored) else set()
         return name not in _USERS and name not in copies

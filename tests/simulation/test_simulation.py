@@ -18,6 +18,7 @@ import pytest
 from meterhouse.engines.duckdb import DuckDBEngine
 from simulation.bugs import BUGS
 from simulation.expected import EXPECTED
+from simulation.machine import Machine
 from simulation.simulation import Outcome, run, run_alone
 
 SEEDS = int(os.environ.get("SEEDS", "200"))
@@ -70,6 +71,27 @@ def elsewhere(seeds: range) -> list[Outcome]:
 @pytest.mark.parametrize("seed", QUICK)
 def test_a_seed_holds(engine: DuckDBEngine, seed: int) -> None:
     assert_holds([run(seed, engine)])
+
+
+def test_a_blob_that_the_power_took_does_not_come_back_at_the_next_loss(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    name, lost = "log/000000000001.json", 0
+    for seed in range(60):
+        root = tmp_path / str(seed)
+        root.mkdir()
+        machine = Machine(root, engine, seed)
+        if not machine.in_memory:
+            continue
+        machine.blobs.put(name, b"an entry", durable=False)
+
+        machine.power_loss()
+        left = [machine.blobs.read(name) for name in machine.blobs.list("log")]
+        machine.power_loss()
+
+        lost += not left
+        assert [path.read_bytes() for path in root.glob("log/*")] == left, seed
+    assert lost
 
 
 @pytest.mark.slow
