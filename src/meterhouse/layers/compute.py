@@ -56,7 +56,7 @@ def compute(
         ModelError: The engine refuses a model's SQL; the message names the file.
     """
     made = {}
-    for name in _needed(models, wanted, frozenset(present)):
+    for name in models.closure(wanted, without=present):
         model = models[name]
         try:
             session.view(name, model.sql)
@@ -64,19 +64,6 @@ def compute(
             raise refused_by_engine(model, error) from error
         made[name] = stored_sql(model)
     return made
-
-
-def _needed(models: Models, wanted: Sequence[str], present: frozenset[str]) -> list[str]:
-    needed: set[str] = set()
-    waiting = [name for name in wanted if name in models and name not in present]
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += [
-                read for read in models[name].depends_on if read in models and read not in present
-            ]
-    return [name for name in models.order if name in needed]
 
 
 def refused_by_engine(model: Model, error: SqlError) -> ModelError:

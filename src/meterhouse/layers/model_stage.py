@@ -16,7 +16,7 @@ from meterhouse.layers.bronze_stage import NewRows
 from meterhouse.layers.compute import compute, merge_sql, stored_sql
 from meterhouse.layers.plan import Action, Change, Step
 from meterhouse.models.finalize import arrow_schema, finalize, needs_finalizing
-from meterhouse.models.graph import Models
+from meterhouse.models.graph import Models, reached
 from meterhouse.models.model import Model
 from meterhouse.ports import Engine, Relation, Session
 
@@ -189,18 +189,16 @@ class ModelStage:
 
     def _needed(self, wanted: Sequence[str]) -> list[str]:
         """Return the tables to see: those of the draft, and what the others are made of."""
-        found: list[str] = []
-        waiting = list(wanted)
-        while waiting:
-            name = waiting.pop()
-            if name in found:
-                continue
-            found.append(name)
+
+        def made_of(name: str) -> list[str]:
+            tables = []
             if name in self._current:
-                waiting += [self._current[name].table, REMOVED_KEYS]
-            if name in self.models.by_name and name not in self.draft.tables:
-                waiting += self.models[name].depends_on
-        return found
+                tables += [self._current[name].table, REMOVED_KEYS]
+            if name in self.models and name not in self.draft.tables:
+                tables += self.models[name].depends_on
+            return tables
+
+        return list(reached(wanted, made_of))
 
 
 def _shape(model: Model) -> Shape:

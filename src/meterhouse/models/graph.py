@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ from meterhouse.models.shape import Shape, mergeable_shape, rows_shape
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Models", "load_models", "models_of", "tables_read"]
+__all__ = ["Models", "load_models", "models_of", "reached", "tables_read"]
 
 MODEL_LAYERS: Final = ("silver", "gold")
 TABLE: Final = re.compile(r"\A[a-z_][a-z0-9_]*\Z")
@@ -50,15 +50,18 @@ class Models:
     def __contains__(self, name: object) -> bool:
         return name in self.by_name
 
-    def closure(self, wanted: Iterable[str]) -> tuple[str, ...]:
-        """Return ``wanted`` and every model they read, in order; sources are left out."""
-        needed: set[str] = set()
-        waiting = [name for name in wanted if name in self.by_name]
-        while waiting:
-            name = waiting.pop()
-            if name not in needed:
-                needed.add(name)
-                waiting += [n for n in self.by_name[name].depends_on if n in self.by_name]
+    def closure(
+        self, wanted: Iterable[str], without: Collection[str] = frozenset()
+    ) -> tuple[str, ...]:
+        """Return ``wanted`` and every model they read, in order; sources are left out.
+
+        So are the names of ``without``, and what is read by them alone.
+        """
+
+        def models(names: Iterable[str]) -> list[str]:
+            return [name for name in names if name in self.by_name and name not in without]
+
+        needed = reached(models(wanted), lambda name: models(self.by_name[name].depends_on))
         return tuple(name for name in self.order if name in needed)
 
     @property
@@ -68,16 +71,10 @@ class Models:
 
     def read_for(self, names: Iterable[str]) -> frozenset[str]:
         """Return ``names``, and for those computed on reading the tables they are made from."""
-        found: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name in found:
-                continue
-            found.add(name)
-            if name in self.by_name and self.by_name[name].on_read:
-                waiting += self.by_name[name].depends_on
-        return frozenset(found)
+        on_read = set(self.on_read)
+        return frozenset(
+            reached(names, lambda name: self[name].depends_on if name in on_read else ())
+        )
 
     def dependants(self, changed: Iterable[str]) -> tuple[str, ...]:
         """Return the models that read any of the tables ``changed``, directly or not, in order."""
@@ -97,6 +94,18 @@ class Models:
         """Return the bronze tables that the closure of ``wanted`` reads, sorted."""
         read = {table for name in self.closure(wanted) for table in self.by_name[name].depends_on}
         return tuple(sorted(table for table in read if table not in self.by_name))
+
+
+def reached(names: Iterable[str], leads_to: Callable[[str], Iterable[str]]) -> dict[str, None]:
+    """Return ``names`` and all that they lead to, each once, in the order they were found."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += leads_to(name)
+    return found
 
 
 def load_models(folder: Path, sources: Mapping[str, pa.Schema]) -> Models:
