@@ -32,6 +32,7 @@ from meterhouse.lake.delta import DeltaTables
 from meterhouse.layers.batch import Batch, BatchReport
 from meterhouse.log.apply import rebuild as rebuild_views
 from meterhouse.log.entry import Entry
+from meterhouse.log.fork import go_on_without
 from meterhouse.log.ingest import Ingest, Progress
 from meterhouse.log.lock import Lock, all_at_once, one_writer
 from meterhouse.log.report import IngestReport
@@ -395,7 +396,10 @@ class Project(Inspection):
         with self._modes(), all_at_once(locks, waiting) as (_, *others):
             # A batch that is loading the serving store would go on with a new, empty one.
             with self._subject() as (subject, _opening):
-                check_rebuildable(subject, accept_loss=accept_loss)
+                lost = check_rebuildable(subject, accept_loss=accept_loss)
+                if lost is not None:
+                    # Before anything is deleted that still tells of what was lost.
+                    go_on_without(self._log(), lost, self.clock())
                 drop_damaged_serving(subject)
                 published = subject.published
                 generation = published.generation if published is not None else 0

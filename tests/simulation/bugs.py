@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import pytest
 from meterhouse.intake import judge
 from meterhouse.intake.index import KeyIndex, Keys, place_of
 from meterhouse.intake.matching import first_of
-from meterhouse.log import apply
+from meterhouse.log.apply import Apply
+from meterhouse.log.entry import Entry
 from meterhouse.ports import LiveChange
 from meterhouse.serving.live import Positions
 from meterhouse.serving.sqlite import SqliteServing
@@ -73,13 +74,18 @@ def offset_outside_the_transaction() -> Iterator[None]:
 @contextmanager
 def ingest_ts_taken_at_redo() -> Iterator[None]:
     """Who applies an entry again takes the time that it is then, not the entry's."""
-    real = apply.entry_time
 
-    def later(text: str) -> datetime:
-        return real(text).astimezone(UTC) + timedelta(minutes=1)
+    def again(self: Apply, entry: Entry) -> None:
+        def later(*rows: Any, ingest_ts: datetime, **how: Any) -> judge.Judged:
+            return Apply.judge(self, *rows, ingest_ts=ingest_ts + timedelta(minutes=1), **how)
 
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self, "judge", later)
+            _judge_again(self, entry)
+
+    _judge_again = Apply._judge_again
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply, "entry_time", later)
+        patch.setattr(Apply, "_judge_again", again)
         yield
 
 

@@ -31,7 +31,6 @@ from meterhouse.layers.model_stage import ModelStage
 from meterhouse.layers.plan import Step, plan
 from meterhouse.layers.publishing import Publishing
 from meterhouse.layers.speed import LiveServing
-from meterhouse.log.apply import entry_time
 from meterhouse.log.chain import Log
 from meterhouse.log.lock import one_writer
 from meterhouse.log.state import State
@@ -197,7 +196,7 @@ class Batch:
         publishing = Publishing(
             self.blobs, self.models, self.engine, self.serving, self.lake, self.keep_windows
         )
-        taken = entry_time(self.log.read(stamp.position).ingest_ts)
+        taken = self.log.read(stamp.position).time
         if changed:
             restated = bool(bronze.restated) or any(step.restated for step in steps)
             details = {

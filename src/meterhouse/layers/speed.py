@@ -23,7 +23,6 @@ from meterhouse.layers.healing import Healing, Missed
 from meterhouse.layers.live_views import distinct
 from meterhouse.layers.stale import Stale
 from meterhouse.layers.workbench import Outcome, Workbench
-from meterhouse.log.apply import entry_time
 from meterhouse.log.chain import Log
 from meterhouse.log.lock import Lock
 from meterhouse.log.state import State
@@ -175,7 +174,7 @@ class Speed:
         self.store.publish(
             epoch,
             _NOTHING,
-            ingest_ts=entry_time(self.log.read(1).ingest_ts),
+            ingest_ts=self.log.read(1).time,
             details=json.dumps(details, sort_keys=True),
         )
 
@@ -215,7 +214,7 @@ class Speed:
             change = LiveChange(
                 after=answers.stamp,
                 stamp=stamp,
-                ingest_ts=entry_time(self.log.read(stamp.position).ingest_ts),
+                ingest_ts=self.log.read(stamp.position).time,
                 tables=tuple(found.values()),
                 details=json.dumps(
                     {"latest_day": outcome.latest, **stale.details()}, sort_keys=True

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Apply",
     "OvertakenError",
-    "entry_time",
     "judged_path",
     "rebuild",
     "taken_of",
@@ -44,11 +43,6 @@ __all__ = [
 
 _CHECKPOINT_ENTRIES: Final = 16
 _CHECKPOINT_BYTES: Final = 512 << 20
-
-
-def entry_time(text: str) -> datetime:
-    """Return an entry's ``ingest_ts``, zone-aware."""
-    return datetime.fromisoformat(text)
 
 
 class OvertakenError(Exception):
@@ -234,7 +228,7 @@ class Apply:
                 pieces,
                 contract,
                 position=entry.position,
-                ingest_ts=entry_time(entry.ingest_ts),
+                ingest_ts=entry.time,
             )
         except SourceRefusedError as error:
             raise _differs(entry, f"it is refused now ({error.what})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from meterhouse.errors import DamageError
 from meterhouse.log.entry import Entry, entry_path
@@ -106,6 +107,20 @@ class Log:
             self._link(entry, previous)
             previous = hashlib.sha256(data).hexdigest()
             yield entry, data
+
+    def following(self, now: datetime) -> Entry:
+        """Return an empty data entry that follows the head; the time never runs backwards."""
+        head = self.head()
+        now = now.astimezone(UTC)
+        if head is not None:
+            now = max(now, head.time)
+        return Entry(
+            position=self._next,
+            kind="data",
+            previous=self._head_sha,
+            ingest_ts=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            fork=head.fork if head is not None else 0,
+        )
 
     def append(self, entry: Entry) -> bool:
         """Commit ``entry`` as the next one; False when another process took its number.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 
 from meterhouse.errors import ContractError
 from meterhouse.intake.contract import Contract
 from meterhouse.intake.judge import Judged, Piece
 from meterhouse.intake.parse import Parsed
-from meterhouse.log.apply import Apply, OvertakenError, entry_time, taken_of
+from meterhouse.log.apply import Apply, OvertakenError, taken_of
 from meterhouse.log.chain import Log
 from meterhouse.log.entry import Entry, Input
 from meterhouse.log.landing import Landing
@@ -112,22 +111,15 @@ class Committer:
             pieces,
             contract,
             position=entry.position,
-            ingest_ts=entry_time(entry.ingest_ts),
+            ingest_ts=entry.time,
         )
 
     def _next(self, contract: Contract) -> Entry:
-        """Return an empty data entry at the head's next position."""
-        head = self._log.head()
-        now = self._clock().astimezone(UTC)
-        if head is not None:
-            now = max(now, entry_time(head.ingest_ts))
-        return Entry(
-            position=head.position + 1 if head is not None else 1,
-            kind="data",
-            previous=self._log.stamp().head,
-            ingest_ts=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            project=self._new_project() if head is None else "",
-            fork=head.fork if head is not None else 0,
+        """Return an empty entry of the contract's source at the head's next position."""
+        entry = self._log.following(self._clock())
+        return replace(
+            entry,
+            project=self._new_project() if entry.position == 1 else "",
             source=contract.source,
             contract=contract.sha256,
         )

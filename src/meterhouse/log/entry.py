@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, Literal
 
 from meterhouse.errors import DamageError
@@ -83,7 +84,8 @@ class Entry:
     """money column → currency ("?" when it is not known) → {landed, accepted, quarantined,
     duplicate: exact decimal text; unreadable: count of records whose amount could not be read}."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Reserved for release, redaction and fork."""
+    """Fork: {"lost": {fork, position, head} of the newest view that knew of more}. Reserved for
+    release and redaction."""
 
     def to_bytes(self) -> bytes:
         """Return the entry's one canonical encoding: sorted keys, ASCII, one line."""
@@ -92,6 +94,11 @@ class Entry:
             body, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_shallow
         )
         return (text + "\n").encode("ascii")
+
+    @property
+    def time(self) -> datetime:
+        """``ingest_ts`` as a datetime in UTC."""
+        return datetime.fromisoformat(self.ingest_ts)
 
     @property
     def sha256(self) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from meterhouse.errors import DamageError
 from meterhouse.log.lock import one_writer
+from meterhouse.ports import Stamp
+from meterhouse.verify.chain import witnesses
 from meterhouse.verify.lake import check_lake
 from meterhouse.verify.report import Check, Finding
 from meterhouse.verify.served import check_serving
@@ -18,8 +20,11 @@ from meterhouse.verify.truth import check_landing, check_log
 __all__ = ["check_rebuildable", "drop_damaged_serving", "lake_set_aside"]
 
 
-def check_rebuildable(subject: Subject, *, accept_loss: bool) -> None:
+def check_rebuildable(subject: Subject, *, accept_loss: bool) -> Stamp | None:
     """See that log and landing are whole, so that nothing is deleted that can't be made anew.
+
+    Returns where the newest view stands that was made from entries which the log does not
+    hold any more; None when there is none.
 
     Args:
         subject: The project; its views are witnesses of how far the log went.
@@ -42,6 +47,10 @@ def check_rebuildable(subject: Subject, *, accept_loss: bool) -> None:
             "bring back the missing entries of log/ (docs/backup.md); to go on without them, "
             "for good: meterhouse rebuild --accept-loss. Nothing was changed",
         )
+    if not lost:
+        return None
+    stamps = [one for one in witnesses(subject).values() if subject.stamp_of(one.position) != one]
+    return max(stamps, key=lambda stamp: (stamp.fork, stamp.position))
 
 
 def _damage(check: Check) -> DamageError:
