@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class _Job:
 
     request: Request
     report: IngestReport
-    steps: Iterator[None]
+    steps: Generator[None]
     done: int = 0
     """Bytes."""
     told: float = field(default=0.0)
@@ -109,11 +109,13 @@ class Handed:
         if self._job is not None:
             self._earlier = self._job.report.after(self._earlier)
             self._waiting.appendleft(self._job.request)
-            self._job = None
+            self.close()
 
     def close(self) -> None:
         """Leave what is being worked on; whoever asked goes on himself."""
         if self._job is not None:
+            # Not left to the garbage collector: it would end the work when it likes to.
+            self._job.steps.close()
             self._job = None
 
     def _begin(self, request: Request, contracts: Contracts) -> None:
@@ -128,11 +130,10 @@ class Handed:
         except (ContractError, UsageError) as error:
             self._answer(request, {"error": error.body()})
             return
-        job = _Job(request, report, iter(()))
-        job.steps = self._ingest.steps(
+        steps = self._ingest.steps(
             deliveries, report, lambda size, file: self._went_on(job, size, file)
         )
-        self._job = job
+        self._job = job = _Job(request, report, steps)
 
     def _deliveries(
         self, body: Mapping[str, Any], contracts: Contracts, report: IngestReport

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meterhouse.errors import DamageError
+from meterhouse.errors import DamageError, EnvironmentFailureError
 from meterhouse.log.state import JudgedFile, State
 from meterhouse.ports import Blobs
 
@@ -50,7 +50,16 @@ class Entries:
 
         Raises:
             DamageError: A judged file is missing or not what was written.
+            EnvironmentFailureError: The view that names the files does not go up to ``upto``.
         """
+        if self._state.position < upto:
+            # It would name no file, as if the entries had no rows.
+            raise EnvironmentFailureError(
+                f"entries up to {upto} are to be answered, but those after "
+                f"{self._state.position} are not applied any more",
+                "index/state.db",
+                "they are in the log, and applied when this is tried again",
+            )
         position, taken = min(upto, after + _SPAN), 0
         files = self._state.judged_files(after=after, upto=position)
         for number, file in enumerate(files):

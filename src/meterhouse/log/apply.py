@@ -241,7 +241,7 @@ class Apply:
         self.take(entry, judged, taken)
 
     def _advance(self, entry: Entry, changes: Sequence[Change]) -> None:
-        self._state.stage(changes)
+        self._state.stage(entry.position, changes)
         self._at = self._log.stamp(entry)
         self._entries += 1
         if self._entries >= _CHECKPOINT_ENTRIES or self._bytes >= _CHECKPOINT_BYTES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -85,10 +85,11 @@ class Ingest:
         deliveries: Iterable[Delivery],
         report: IngestReport,
         progress: Progress | None = None,
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """Do what ``run`` does; pause where other entries may come between.
 
-        After each pause ``report`` says what was done so far. Raises as ``run``.
+        After each pause ``report`` says what was done so far. Raises as ``run``. Who leaves it
+        in the middle goes on with the same views, and makes durable himself what was applied.
         """
         self._apply.catch_up()
         by_source: defaultdict[str, list[Delivery]] = defaultdict(list)
@@ -108,6 +109,9 @@ class Ingest:
                 )
                 report.sources[source] = run.report
                 yield from run.steps()
+        except GeneratorExit:
+            # Perhaps thrown by the garbage collector, in the middle of anything.
+            raise
         except BaseException:
             # What was committed need not be judged again; but say what really went wrong.
             with suppress(MeterhouseError):

@@ -66,6 +66,7 @@ class State:
         self._db = connection
         self._base = _NOTHING
         self._runs: list[Run] = []
+        self._position = 0
         self._staged: list[Change] = []
         self._by_file: defaultdict[tuple[str, str], list[Taken]] = defaultdict(list)
         self._by_root: defaultdict[tuple[str, str], list[Taken]] = defaultdict(list)
@@ -124,6 +125,7 @@ class State:
             self._db.execute("BEGIN")
             try:
                 self._base = self._committed()
+                self._position = self._base.position
                 self._runs = [
                     Run(*row)
                     for row in self._db.execute(
@@ -140,8 +142,14 @@ class State:
         """Return up to where the committed rows cover the log."""
         return self._base
 
-    def stage(self, changes: Iterable[Change]) -> None:
-        """Let look-ups see ``changes`` of one entry; ``advance`` makes them durable."""
+    @property
+    def position(self) -> int:
+        """Last entry that look-ups see: of the committed ones, or of those staged."""
+        return self._position
+
+    def stage(self, position: int, changes: Iterable[Change]) -> None:
+        """Let look-ups see ``changes``, of entries up to ``position``; ``advance`` keeps them."""
+        self._position = position
         for change in changes:
             self._staged.append(change)
             if isinstance(change, Taken):

@@ -88,11 +88,14 @@ def _watched(subject: Subject, blobs: BesideBlobs, state: State, folder: Path) -
         found = subject.stamp_of(upto)
         assert found is not None, "the log is whole, or nothing is derived"
         state.stage(
-            Pinned(entry.source, entry.contract, entry.position)
-            for entry in subject.contract_entries
-            if entry.position <= upto
+            upto,
+            (
+                Pinned(entry.source, entry.contract, entry.position)
+                for entry in subject.contract_entries
+                if entry.position <= upto
+            ),
         )
-        state.stage(real.judged_files(upto=upto))
+        state.stage(upto, real.judged_files(upto=upto))
         state.advance(found)
         past = _Past(subject, real, upto)
     return _Watched(blobs, log, state, subject.engine, index_folder=folder, past=past)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,14 @@ from typing import Any
 import pytest
 
 from meterhouse.errors import EnvironmentFailureError, MeterhouseError
-from meterhouse.follow.requests import FOLLOW_LOCK, INGEST_LOCK, Requests, hand_over, ingest_request
+from meterhouse.follow.requests import (
+    FOLLOW_LOCK,
+    INGEST_LOCK,
+    Requests,
+    _asked,
+    hand_over,
+    ingest_request,
+)
 from meterhouse.log.lock import Lock
 from meterhouse.log.report import IngestReport
 from meterhouse.storage.folder import FolderBlobs
@@ -205,6 +213,40 @@ def test_live_files_go_on_between_the_pieces_of_what_was_handed_over(
         name.startswith("e-1000") and after.startswith("e-") and len(after) < 6
         for name, after in pairwise(accepted)
     )
+    following.close()
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
+    tmp_path: Path, disk: FullDisk
+) -> None:
+    """What is left to the garbage collector ends when it likes to, on any thread."""
+    house = House(tmp_path / "project", blobs=disk)
+    following = Following(house.root, house=house, options={"piece_bytes": 2000})
+    history = tmp_path / "history.log"
+    history.write_text("".join(event(number) for number in range(100)))
+    gc.disable()
+    try:
+        with _asked(following.root, asked(following, history)):
+            while following.position < 5:
+                following.follower.tree.elsewhere.add("requests")
+                following.follower.step()
+        following.follower.step()
+        following.add("events.jsonl", event(10_000))
+        following.follower.step()
+        before, applied = house.state.stamp(), house.apply.stamp()
+        assert before != applied, "something is not durable yet"
+
+        collector = threading.Thread(target=gc.collect)
+        collector.start()
+        collector.join()
+    finally:
+        gc.enable()
+
+    assert (house.state.stamp(), house.apply.stamp()) == (before, applied)
+    assert house.state.position == applied.position
+    following.rounds()
+    assert following.accepted()[-1] == "e-10000"
     following.close()
 
 

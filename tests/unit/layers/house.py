@@ -150,7 +150,7 @@ class House:
             self._append(source, "contract", text=contract.text)
             entry = self.log.head()
             assert entry is not None
-            self.state.stage([Pinned(source, contract.sha256, entry.position)])
+            self.state.stage(entry.position, [Pinned(source, contract.sha256, entry.position)])
             self.state.advance(self.log.stamp())
         head = self.log.head()
         assert head is not None
@@ -170,7 +170,8 @@ class House:
         pq.write_table(table, path, compression="zstd", compression_level=1)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.state.stage(
-            [JudgedFile(entry.position, source, table.num_rows, path.stat().st_size, digest)]
+            entry.position,
+            [JudgedFile(entry.position, source, table.num_rows, path.stat().st_size, digest)],
         )
         self.state.advance(self.log.stamp())
         return entry

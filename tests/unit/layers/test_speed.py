@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from meterhouse.errors import DamageError
+from meterhouse.errors import DamageError, EnvironmentFailureError
 from meterhouse.layers.generation import pin
 from meterhouse.log.lock import one_writer
+from meterhouse.log.state import JudgedFile
 from meterhouse.ports import LiveChange
 from meterhouse.serving.schema import layouts
 from meterhouse.testing_serving import MemoryServing
@@ -290,6 +291,23 @@ def test_a_judged_file_that_is_not_what_was_written_is_refused(house: House) -> 
         answers.follow()
 
     assert answers.store.stamp() == answers.stamp(0)
+
+
+def test_entries_that_the_view_forgot_are_not_entries_without_rows(house: House) -> None:
+    filled(house)
+    answers = live(house)
+    answers.follow()
+    before = answers.served()
+    position = house.log.stamp().position + 1
+    entry = house._append("usage_events", "data")
+    house.state.stage(position, [JudgedFile(position, "usage_events", 1, 1, "")])
+    house.state.reload()
+
+    with pytest.raises(EnvironmentFailureError, match="not applied any more"):
+        answers.speed.catch_up(house.log.stamp(entry))
+
+    assert answers.served() == before
+    assert answers.store.stamp() == answers.stamp(position - 1)
 
 
 def test_answers_of_another_log_are_refused(house: House) -> None:

@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_staged_is_seen_at_once_and_lost_with_the_process(path: Path) -> None:
     state = State.open(path)
-    state.stage([TAKEN, Pinned("usage", "c1", 1), JudgedFile(2, "usage", 3, 4, "s")])
+    state.stage(2, [TAKEN, Pinned("usage", "c1", 1), JudgedFile(2, "usage", 3, 4, "s")])
 
     assert state.taken("usage", "inbox/a.jsonl") == [TAKEN]
     assert state.root_seen("usage", ROOT)
@@ -45,7 +45,7 @@ def test_what_is_staged_is_seen_at_once_and_lost_with_the_process(path: Path) ->
 
 def test_advance_makes_it_durable_with_the_cover(path: Path) -> None:
     state = State.open(path)
-    state.stage([Pinned("usage", "c1", 1), TAKEN])
+    state.stage(2, [Pinned("usage", "c1", 1), TAKEN])
 
     assert state.advance(COVER)
 
@@ -71,8 +71,8 @@ def test_runs_are_replaced_in_the_transaction_of_the_cover(path: Path) -> None:
 
 def test_of_two_that_move_the_cover_one_wins(path: Path) -> None:
     first, second = State.open(path), State.open(path)
-    first.stage([TAKEN])
-    second.stage([TAKEN])
+    first.stage(2, [TAKEN])
+    second.stage(2, [TAKEN])
     flushed = []
 
     assert first.advance(COVER)
@@ -87,7 +87,7 @@ def test_of_two_that_move_the_cover_one_wins(path: Path) -> None:
 
 def test_rows_of_another_process_stay_unseen_until_reload(path: Path) -> None:
     first, second = State.open(path), State.open(path)
-    first.stage([TAKEN])
+    first.stage(2, [TAKEN])
     first.advance(COVER)
 
     assert second.taken("usage", "inbox/a.jsonl") == []
@@ -96,7 +96,7 @@ def test_rows_of_another_process_stay_unseen_until_reload(path: Path) -> None:
 
 def test_a_failed_flush_changes_nothing(path: Path) -> None:
     state = State.open(path)
-    state.stage([TAKEN])
+    state.stage(2, [TAKEN])
 
     def full() -> list[Run]:
         raise OSError("disk full")
@@ -109,9 +109,9 @@ def test_a_failed_flush_changes_nothing(path: Path) -> None:
 
 def test_the_latest_pinned_text_is_in_force(path: Path) -> None:
     state = State.open(path)
-    state.stage([Pinned("usage", "c1", 1), Pinned("usage", "c2", 3)])
+    state.stage(3, [Pinned("usage", "c1", 1), Pinned("usage", "c2", 3)])
     state.advance(Stamp("p-1", 0, 5, "c"))
-    state.stage([Pinned("usage", "c1", 6)])
+    state.stage(6, [Pinned("usage", "c1", 6)])
 
     assert state.pinned("usage") == Pinned("usage", "c1", 6)
     assert state.pinned("usage", "c2") == Pinned("usage", "c2", 3)
@@ -193,8 +193,10 @@ def test_what_is_counted_is_added_up(path: Path) -> None:
     state = State.open(path)
     for position in (2, 3):
         counts = {"landed": position, "accepted": 1, "blank": 4}
-        state.stage([replace(TAKEN, position=position), Counted("usage", position, "t", counts)])
-    state.stage([Counted("other", 4, "u", {"landed": 1})])
+        state.stage(
+            position, [replace(TAKEN, position=position), Counted("usage", position, "t", counts)]
+        )
+    state.stage(4, [Counted("other", 4, "u", {"landed": 1})])
     state.advance(replace(COVER, position=4))
 
     found, since = state.totals()
@@ -221,7 +223,7 @@ def test_what_is_counted_is_added_up(path: Path) -> None:
 )
 def test_values_that_nobody_wrote_are_found(path: Path, change: str) -> None:
     state = State.open(path)
-    state.stage([TAKEN])
+    state.stage(2, [TAKEN])
     state.advance(COVER)
     assert state.check() == []
 
