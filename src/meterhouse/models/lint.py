@@ -72,6 +72,27 @@ OUTSIDE: Final = _names(
     "version currentuser currentdatabase currentschema duckdbtables duckdbsettings "
     "getvariable currentcatalog"
 )
+_FUNCTIONS: Final = (
+    (
+        CLOCK,
+        "depends on when it runs; running it again must give the same",
+        "use ingest_ts or a date of the data; questions take --as-of",
+    ),
+    (CHANCE, "gives another result each time", "remove it"),
+    (
+        FLOATS,
+        "computes in floating point, which is not exact",
+        "store sums and counts; declare the ratio in the header: "
+        "ratios: {csat_avg: csat_sum / csat_count}",
+    ),
+    (
+        ORDERS,
+        "depends on the order of rows where values tie",
+        "use min or max, or row_number() OVER (… ORDER BY every column that decides)",
+    ),
+    (OUTSIDE, "reads from outside the lake", "read bronze, silver or gold tables"),
+)
+"""Functions that no model may call, what is wrong with them, and what to do."""
 TABLE_FUNCTIONS: Final = _names("unnest range generateseries")
 DOUBLES: Final = frozenset(
     {exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT, exp.DataType.Type.UDOUBLE}
@@ -125,36 +146,10 @@ def _of_node(node: exp.Expr) -> Iterator[Refusal]:
 
 def _of_function(node: exp.Expr) -> Iterator[Refusal]:
     name = function_name(node)
-    if not name:
-        return
-    written = _as_written(node)
-    if name in CLOCK:
-        yield Refusal(
-            line_of(node),
-            f"{written}() depends on when it runs; running it again must give the same",
-            "use ingest_ts or a date of the data; questions take --as-of",
-        )
-    elif name in CHANCE:
-        yield Refusal(line_of(node), f"{written}() gives another result each time", "remove it")
-    elif name in FLOATS:
-        yield Refusal(
-            line_of(node),
-            f"{written}() computes in floating point, which is not exact",
-            "store sums and counts; declare the ratio in the header: "
-            "ratios: {csat_avg: csat_sum / csat_count}",
-        )
-    elif name in ORDERS:
-        yield Refusal(
-            line_of(node),
-            f"{written}() depends on the order of rows where values tie",
-            "use min or max, or row_number() OVER (… ORDER BY every column that decides)",
-        )
-    elif name in OUTSIDE:
-        yield Refusal(
-            line_of(node),
-            f"{written}() reads from outside the lake",
-            "read bronze, silver or gold tables",
-        )
+    for names, what, fix in _FUNCTIONS:
+        if name in names:
+            yield Refusal(line_of(node), f"{_as_written(node)}() {what}", fix)
+            return
 
 
 def _of_number(node: exp.Expr) -> Iterator[Refusal]:

@@ -7,7 +7,7 @@ whatever the dimensions hold, so a master that changes late can't break G1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -147,12 +147,7 @@ def _merge_of(shape: Shape, projection: exp.Expr, position: int, keys: dict[str,
     while isinstance(inner, (exp.Cast, exp.Paren)):
         inner = inner.this
     if not list(inner.find_all(exp.AggFunc)):
-        for spelled in (
-            inner.sql(dialect="duckdb", comments=False),
-            projection.unalias().sql(dialect="duckdb", comments=False),
-            name,
-            str(position),
-        ):
+        for spelled in _spellings(projection, inner, position):
             if spelled in keys:
                 keys[spelled] = name
                 return
@@ -161,6 +156,14 @@ def _merge_of(shape: Shape, projection: exp.Expr, position: int, keys: dict[str,
         )
         return
     _merge_of_aggregate(shape, name, inner)
+
+
+def _spellings(projection: exp.Expr, inner: exp.Expr, position: int) -> Iterator[str]:
+    """Yield how a GROUP BY may name a column."""
+    yield inner.sql(dialect="duckdb", comments=False)
+    yield projection.unalias().sql(dialect="duckdb", comments=False)
+    yield projection.alias_or_name
+    yield str(position)
 
 
 def _merge_of_aggregate(shape: Shape, name: str, inner: exp.Expr) -> None:
