@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Models", "load_models", "models_of", "reached", "tables_read"]
 
 MODEL_LAYERS: Final = ("silver", "gold")
+_MOST_KEPT: Final = 4
 TABLE: Final = re.compile(r"\A[a-z_][a-z0-9_]*\Z")
 
 
@@ -96,6 +98,11 @@ class Models:
         return tuple(sorted(table for table in read if table not in self.by_name))
 
 
+_KEPT: Final[dict[object, Models]] = {}
+"""What ``models_of`` built last, the longest unused first."""
+_KEEPING: Final = threading.Lock()
+
+
 def reached(names: Iterable[str], leads_to: Callable[[str], Iterable[str]]) -> dict[str, None]:
     """Return ``names`` and all that they lead to, each once, in the order they were found."""
     found: dict[str, None] = {}
@@ -149,7 +156,41 @@ def _misplaced(folder: Path) -> list[ModelError]:
 
 
 def models_of(texts: Mapping[str, tuple[str, str]], sources: Mapping[str, pa.Schema]) -> Models:
-    """Build models from ``name → (text, path)``, as ``load_models`` does from files."""
+    """Build models from ``name → (text, path)``, as ``load_models`` does from files.
+
+    The last few are kept: a process loads the same ones several times, and parsing is what
+    costs. Not those with problems, which are errors to raise.
+    """
+    columns = {
+        name: tuple((column.name, _type_text(column.type)) for column in schema)
+        for name, schema in sources.items()
+    }
+    key = (tuple((name, text) for name, (text, _) in texts.items()), tuple(columns.items()))
+    with _KEEPING:
+        built = _KEPT.pop(key, None)
+    if built is None:
+        built = _built(texts, columns)
+    if not built.problems:
+        with _KEEPING:
+            _KEPT[key] = built
+            if len(_KEPT) > _MOST_KEPT:
+                del _KEPT[next(iter(_KEPT))]
+        built = _lying_at(built, {name: path for name, (_, path) in texts.items()})
+    return built
+
+
+def _lying_at(built: Models, paths: Mapping[str, str]) -> Models:
+    """Return ``built`` with its files elsewhere: messages name them."""
+    if all(model.path == paths[name] for name, model in built.by_name.items()):
+        return built
+    moved = {name: replace(model, path=paths[name]) for name, model in built.by_name.items()}
+    return replace(built, by_name=moved)
+
+
+def _built(
+    texts: Mapping[str, tuple[str, str]], sources: Mapping[str, Sequence[tuple[str, str]]]
+) -> Models:
+    """Build models over ``sources``: table → (column, its type as models write it)."""
     drafts: dict[str, Draft] = {}
     problems: list[ModelError] = []
     for name, (text, path) in texts.items():
@@ -160,11 +201,10 @@ def models_of(texts: Mapping[str, tuple[str, str]], sources: Mapping[str, pa.Sch
     order, circular = in_order(drafts)
     problems += circular
     built: dict[str, Model] = {}
-    known: dict[str, Sequence[str]] = {name: schema.names for name, schema in sources.items()}
-    types: dict[str, Mapping[str, str]] = {
-        name: {column.name: _type_text(column.type) for column in schema}
-        for name, schema in sources.items()
+    known: dict[str, Sequence[str]] = {
+        name: [column for column, _ in columns] for name, columns in sources.items()
     }
+    types: dict[str, Mapping[str, str]] = {name: dict(columns) for name, columns in sources.items()}
     failed = (set(texts) - set(drafts)) | (set(drafts) - set(order))
     for name in order:
         draft = drafts[name]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from unit.models.samples import DAILY, load, problem, text
+import pyarrow as pa
+
+from meterhouse.models.graph import models_of
+from unit.models.samples import DAILY, SOURCES, load, problem, text
 
 TOTAL = """SELECT
     daily.org_id::VARCHAR AS org_id,
@@ -109,3 +112,29 @@ def test_ratio_columns_are_not_read_by_other_models() -> None:
     assert "computed once, after the merge" in str(models.problems[0])
     assert models["gold.rated"].stored_columns == ("org_id", "cost_usd", "event_count")
     assert [column.name for column in models["gold.rated"].columns][-1] == "rate"
+
+
+def test_the_same_texts_are_built_once() -> None:
+    given = {"gold.c": (text(DAILY, kind="mergeable"), "c.sql")}
+    first = models_of(given, SOURCES)
+
+    assert models_of(dict(given), dict(SOURCES)) is first
+    moved = models_of({"gold.c": (given["gold.c"][0], "elsewhere.sql")}, SOURCES)
+    assert (moved["gold.c"].path, first["gold.c"].path) == ("elsewhere.sql", "c.sql")
+    other = {**SOURCES, "bronze.usage": SOURCES["bronze.usage"].remove(2)}
+    assert models_of(given, other).problems, "a column that is gone is missed"
+    wider = SOURCES["bronze.usage"].set(2, pa.field("cost_usd", pa.decimal128(38, 12)))
+    assert models_of(given, {**SOURCES, "bronze.usage": wider}) is not first
+    assert models_of(given, SOURCES) is first
+
+
+def test_only_the_last_few_are_kept_and_none_with_problems() -> None:
+    given = {"gold.c": (text(DAILY, kind="mergeable"), "c.sql")}
+    bad = {"gold.c": (text("SELECT\n    now()::VARCHAR AS org_id\n"), "c.sql")}
+    first = models_of(given, SOURCES)
+
+    assert models_of(bad, SOURCES) is not models_of(bad, SOURCES)
+    assert models_of(given, SOURCES) is first
+    for number in range(4):
+        models_of({f"gold.c{number}": given["gold.c"]}, SOURCES)
+    assert models_of(given, SOURCES) is not first
