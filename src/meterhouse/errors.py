@@ -8,6 +8,7 @@ environment (3). Anything else that escapes is a bug (70) and shows its tracebac
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -121,6 +122,20 @@ class EnvironmentFailureError(MeterhouseError):
     code = "environment"
     exit_code = 3
     retryable = True
+
+    @classmethod
+    def of(
+        cls,
+        error: OSError,
+        fix: str = "see to it and run the same command again; nothing half-written is ever read",
+    ) -> EnvironmentFailureError:
+        """Say what the system refused, and what to do."""
+        where = error.filename
+        return cls(
+            f"the system refused: {error.strerror or error}",
+            os.fsdecode(where) if isinstance(where, str | bytes) else "",
+            fix,
+        )
 
 
 class SqlError(MeterhouseError):

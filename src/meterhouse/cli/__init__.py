@@ -176,11 +176,7 @@ def _environment(error: OSError | MemoryError) -> EnvironmentFailureError:
             "",
             "give it more, or lower engine.memory and ingest.piece_bytes, and run it again",
         )
-    return EnvironmentFailureError(
-        f"the system refused: {error.strerror or error}",
-        str(error.filename or ""),
-        "see to it and run the same command again; nothing half-written is ever read",
-    )
+    return EnvironmentFailureError.of(error)
 
 
 def _bug(error: Exception) -> int:

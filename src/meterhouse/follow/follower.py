@@ -7,7 +7,6 @@ log. The loop only decides when.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -44,6 +43,9 @@ _POLL_S: Final = 1.0
 _STEP_S: Final = 0.02
 _SLICE_S: Final = 0.005
 """Of each round that took something, for what can be put off but not for ever."""
+_TRIED_AGAIN: Final = (
+    "see to it: it is tried again by itself; nothing is lost, nothing half-written is read"
+)
 _LONGEST_PAUSE_S: Final = 30.0
 
 _MODES: Final = ("snapshot", "upsert", "append")
@@ -191,8 +193,11 @@ class Follower:
             if self._ticks() < self._times.retry:
                 return False
             worked = self._round()
-        except (EnvironmentFailureError, OSError) as error:
-            self._failed(_environment(error))
+        except EnvironmentFailureError as error:
+            self._failed(error)
+            return False
+        except OSError as error:
+            self._failed(EnvironmentFailureError.of(error, _TRIED_AGAIN))
             return False
         if self.failure is not None:
             self.failure, self._times.pause = None, 0.0
@@ -370,13 +375,3 @@ class Follower:
     def _mended(self, source: str) -> None:
         self.parts.say.over(source)
         self.parts.say.info("contract_taken", f'contract "{source}" is in force', source=source)
-
-
-def _environment(error: EnvironmentFailureError | OSError) -> EnvironmentFailureError:
-    if isinstance(error, EnvironmentFailureError):
-        return error
-    return EnvironmentFailureError(
-        f"the system refused: {error.strerror or error}",
-        os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "",
-        "see to it: it is tried again by itself; nothing is lost, nothing half-written is read",
-    )

@@ -92,11 +92,12 @@ class Handed:
             return 1
         try:
             ended = next(job.steps, self) is self
-        except MeterhouseError as error:
+        except (MeterhouseError, OSError) as found:
+            error = EnvironmentFailureError.of(found) if isinstance(found, OSError) else found
             self._answer(job.request, {"error": error.body()})
             self._job = None
             if isinstance(error, EnvironmentFailureError):
-                raise
+                raise error from found
             return 1
         if ended:
             report = job.report.after(self._earlier)

@@ -52,16 +52,8 @@ class Entries:
             DamageError: A judged file is missing or not what was written.
             EnvironmentFailureError: The view that names the files does not go up to ``upto``.
         """
-        if self._state.position < upto:
-            # It would name no file, as if the entries had no rows.
-            raise EnvironmentFailureError(
-                f"entries up to {upto} are to be answered, but those after "
-                f"{self._state.position} are not applied any more",
-                "index/state.db",
-                "they are in the log, and applied when this is tried again",
-            )
         position, taken = min(upto, after + _SPAN), 0
-        files = self._state.judged_files(after=after, upto=position)
+        files = self._files(None, after, position)
         for number, file in enumerate(files):
             if number and (taken + file.rows > rows or number >= _FILES):
                 # What follows the last file taken has no rows until this one.
@@ -80,14 +72,26 @@ class Entries:
 
         Raises:
             DamageError: A judged file is missing or not what was written.
+            EnvironmentFailureError: The view that names the files does not go up to ``upto``.
         """
         waiting: list[JudgedFile] = []
-        for file in self._state.judged_files(source, after, upto):
+        for file in self._files(source, after, upto):
             if waiting and sum(one.rows for one in waiting) + file.rows > rows:
                 yield from self._read(waiting, after, upto)
                 waiting = []
             waiting.append(file)
         yield from self._read(waiting, after, upto)
+
+    def _files(self, source: str | None, after: int, upto: int) -> list[JudgedFile]:
+        if self._state.position < upto:
+            # It would name no file, as if the entries had no rows.
+            raise EnvironmentFailureError(
+                f"entries up to {upto} are to be answered, but those after "
+                f"{self._state.position} are not applied any more",
+                "index/state.db",
+                "they are in the log, and applied when this is tried again",
+            )
+        return self._state.judged_files(source, after, upto)
 
     def _read(self, files: list[JudgedFile], after: int, upto: int) -> tuple[pa.Table, ...]:
         import pyarrow as pa

@@ -156,7 +156,7 @@ class Apply:
         while self._at != self._state.stamp():
             with self._whole():
                 advanced = self._state.advance(self._at, self._flush)
-            if not advanced:
+            if not advanced or self._state.stamp() != self._at:
                 # Another process has moved the cover: its views are as good as ours.
                 self._forget()
                 self.catch_up()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import inspect
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from meterhouse.follow.requests import (
     hand_over,
     ingest_request,
 )
+from meterhouse.intake.index import KeyIndex, RunChanges
 from meterhouse.log.lock import Lock
 from meterhouse.log.report import IngestReport
 from meterhouse.storage.folder import FolderBlobs
@@ -231,7 +234,10 @@ def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
             while following.position < 5:
                 following.follower.tree.elsewhere.add("requests")
                 following.follower.step()
+        job = following.follower.handed._job
+        assert job is not None
         following.follower.step()
+        assert inspect.getgeneratorstate(job.steps) == inspect.GEN_CLOSED
         following.add("events.jsonl", event(10_000))
         following.follower.step()
         before, applied = house.state.stamp(), house.apply.stamp()
@@ -247,6 +253,40 @@ def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
     assert house.state.position == applied.position
     following.rounds()
     assert following.accepted()[-1] == "e-10000"
+    following.close()
+
+
+@pytest.mark.usefixtures("locked")
+def test_who_handed_over_is_told_what_the_system_refused_and_nothing_is_said_to_be_taken(
+    tmp_path: Path, disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index run is written by nothing of ours that would turn the refusal into our words."""
+    house = House(tmp_path / "project", blobs=disk)
+    following = Following(house.root, house=house, options={"piece_bytes": 2000})
+    history = tmp_path / "history.log"
+    history.write_text("".join(event(number) for number in range(300)))
+    flush, full = KeyIndex.flush, True
+
+    def flushed(self: KeyIndex, position: int) -> RunChanges:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device", "index/keys")
+        return flush(self, position)
+
+    monkeypatch.setattr(KeyIndex, "flush", flushed)
+    asking = Asking(following.root, asked(following, history))
+    while asking.is_alive() and following.follower.failure is None:
+        following.follower.tree.elsewhere.add("requests")
+        following.follower.step()
+    asking.join(10)
+
+    assert isinstance(asking.answer, EnvironmentFailureError)
+    assert "No space left on device" in str(asking.answer)
+    full = False
+    following.later(60)
+    again = Asking(following.root, asked(following, history))
+    serve(following, again)
+    assert IngestReport.from_body(again.answer["report"]).taken == 1
+    assert len(following.accepted()) == 300
     following.close()
 
 
