@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +53,12 @@ from meterhouse.serving.queries import ask
 from meterhouse.serving.sqlite import SqliteServing
 from meterhouse.sources.files import Discovery, discover
 from meterhouse.sources.watch import FolderWatch
-from meterhouse.verify.restore import check_rebuildable, drop_damaged_serving, lake_set_aside
+from meterhouse.verify.restore import (
+    check_rebuildable,
+    drop_damaged_serving,
+    lake_set_aside,
+    last_generation,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -397,12 +403,12 @@ class Project(Inspection):
             # A batch that is loading the serving store would go on with a new, empty one.
             with self._subject() as (subject, _opening):
                 lost = check_rebuildable(subject, accept_loss=accept_loss)
+                generation, fork = last_generation(subject), None
                 if lost is not None:
                     # Before anything is deleted that still tells of what was lost.
-                    go_on_without(self._log(), lost, self.clock())
+                    fork = go_on_without(self._log(), lost, generation, self.clock())
                 drop_damaged_serving(subject)
                 published = subject.published
-                generation = published.generation if published is not None else 0
             rebuild_views(
                 self.blobs,
                 self._log(),
@@ -414,4 +420,5 @@ class Project(Inspection):
             for lock in others:
                 lock.release()
             with lake_set_aside(self.root, self._lock("batch"), waiting):
-                return self._batch(full=False, progress=said, after=generation)
+                done = self._batch(full=False, progress=said, after=generation)
+                return replace(done, fork=fork)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from meterhouse.cli.opening import opened
-
-if TYPE_CHECKING:
-    from meterhouse.log.entry import Entry
 
 __all__ = ["rebuild"]
 
@@ -30,17 +25,10 @@ def rebuild(option: str | None, accept_loss: bool) -> None:
     from meterhouse.cli.progress import progress
 
     house = opened(option)
-    forks: list[Entry] = []
     with progress("judging again", house.head) as done:
-
-        def judged(entry: Entry) -> None:
-            done(1, entry.source)
-            if entry.kind == "fork":
-                forks.append(entry)
-
         report = house.rebuild(
             accept_loss=accept_loss,
-            progress=judged,
+            progress=lambda entry: done(1, entry.source),
             waiting=lambda: click.echo("waiting for another command to end", err=True),
         )
     for problem in report.problems:
@@ -52,9 +40,9 @@ def rebuild(option: str | None, accept_loss: bool) -> None:
         f"rebuilt from {report.position:,} log entries: {len(report.tables)} tables, "
         f"{sum(table.rows for table in report.tables):,} rows"
     )
-    if accept_loss and forks and forks[-1].position == report.position:
-        lost = forks[-1].details["lost"]
+    if report.fork is not None:
+        at, lost = report.fork.position, report.fork.details["lost"]["position"]
         click.echo(
-            f"entry {report.position:,} of the log says that it goes on without what it had up "
-            f"to entry {lost['position']:,}; meterhouse ingest takes those files again"
+            f"the log goes on without what came after entry {at - 1:,}, up to {lost:,}: its new "
+            f"entry {at:,} says so. meterhouse ingest takes those files again where they still are"
         )

@@ -32,6 +32,8 @@ from meterhouse.layers.plan import Step, plan
 from meterhouse.layers.publishing import Publishing
 from meterhouse.layers.speed import LiveServing
 from meterhouse.log.chain import Log
+from meterhouse.log.entry import Entry
+from meterhouse.log.fork import lost_generation
 from meterhouse.log.lock import one_writer
 from meterhouse.log.state import State
 from meterhouse.models.graph import Models
@@ -72,6 +74,8 @@ class BatchReport:
     compared: Mapping[str, int] = field(default_factory=dict)
     """Live tables that were held against the live answers, and agreed → rows that had changed
     since the last batch. Empty where the answers did not stand where this batch went."""
+    fork: Entry | None = None
+    """The entry that a rebuild has written of a loss that was accepted."""
 
 
 Texts: TypeAlias = tuple[Mapping[str, Contract], Models, LiveServing]
@@ -103,7 +107,7 @@ class Batch:
     keep_windows: timedelta = timedelta(days=35)
     """How much event time of tables with ``keep`` is loaded into the serving store."""
     generations_before: int = 0
-    """Number of the last generation that a lake had which is set aside: a rebuild's."""
+    """Number of the last generation that views had which are made anew: a rebuild's."""
     texts: Callable[[int], Texts] | None = None
     """Gives contracts, models and a store laid out for them, in force after an entry: other
     ones than the first when a contract was changed meanwhile."""
@@ -210,7 +214,7 @@ class Batch:
                     name: self.log.read(position).ingest_ts for name, position in stale.items()
                 },
             }
-            number = _generation(before, stamp, restated, self._generations())
+            number = self._generation(before, stamp, restated)
             published = publishing.commit(draft, (stamp, taken), number, details)
         else:
             assert before is not None
@@ -229,11 +233,15 @@ class Batch:
             compared,
         )
 
-    def _generations(self) -> int:
-        """Return the last number that a generation had, as far as anything still tells."""
-        answers = self.serving.answers()
-        served = answers.details.get("generation", 0) if answers is not None else 0
-        return max(self.generations_before, int(served))
+    def _generation(self, before: Published | None, stamp: Stamp, restated: bool) -> int:
+        """Return the number of the generation that is published: no other one had it before."""
+        if before is None:
+            # The last one, as far as anything still tells.
+            answers = self.serving.answers()
+            served = int(answers.details.get("generation", 0)) if answers is not None else 0
+            return 1 + max(self.generations_before, served, lost_generation(self.log))
+        other = restated or before.stamp.fork != stamp.fork
+        return before.generation + (other or before.details.get("parser") != PARSER_VERSION)
 
     def _check(self, before: Published, stamp: Stamp) -> None:
         """Refuse a log that is not the one the lake was made from, or ends before it."""
@@ -316,14 +324,6 @@ def _computed_by(before: Published | None) -> dict[str, str]:
     # must not be merged into, even when the very same text is back.
     behind = before.details.get("stale", {})
     return {name: "" if name in behind else one.model for name, one in before.tables.items()}
-
-
-def _generation(before: Published | None, stamp: Stamp, restated: bool, known: int) -> int:
-    """Return the number of the generation that is published: no other one had it before."""
-    if before is None:
-        return known + 1
-    other = restated or before.stamp.fork != stamp.fork
-    return before.generation + (other or before.details.get("parser") != PARSER_VERSION)
 
 
 def _report(

@@ -109,7 +109,10 @@ class Log:
             yield entry, data
 
     def following(self, now: datetime) -> Entry:
-        """Return an empty data entry that follows the head; the time never runs backwards."""
+        """Return an empty data entry that follows the head; the time never runs backwards.
+
+        The first of a log still lacks the ``project``.
+        """
         head = self.head()
         now = now.astimezone(UTC)
         if head is not None:

@@ -84,8 +84,8 @@ class Entry:
     """money column → currency ("?" when it is not known) → {landed, accepted, quarantined,
     duplicate: exact decimal text; unreadable: count of records whose amount could not be read}."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Fork: {"lost": {fork, position, head} of the newest view that knew of more}. Reserved for
-    release and redaction."""
+    """Fork: {"lost": {fork, generation, position, head} of the newest view that knew of more}.
+    Reserved for release and redaction."""
 
     def to_bytes(self) -> bytes:
         """Return the entry's one canonical encoding: sorted keys, ASCII, one line."""

@@ -68,7 +68,7 @@ def why_whole(before: ReplicaPosition | None, target: ReplicaPosition) -> str:
     """Return why what changed since ``before`` can't be told; empty where it can."""
     if before is None:
         return "it was empty"
-    if before.generation != target.generation:
+    if (before.fork, before.generation) != (target.fork, target.generation):
         return "the tables were restated"
     if before.tables != target.tables:
         return "its tables changed"
@@ -108,7 +108,12 @@ def refuse(
     if before.project != target.project:
         raise DamageError("the replica is of another project", where, fix)
     one, two = (before.fork, before.generation), (target.fork, target.generation)
-    further = before.fork > target.fork or before.generation > target.generation
+    # A row of the lost future must not win by its generation.
+    further = (
+        before.fork > target.fork
+        or before.generation > target.generation
+        or (before.fork < target.fork and before.generation == target.generation)
+    )
     if further or (one == two and before.position > target.position and not in_log):
         raise DamageError(
             f"the replica stands at log position {before.position:,} of generation "
@@ -117,7 +122,9 @@ def refuse(
             where,
             fix,
         )
-    other = before.position == target.position and before.head != target.head
+    other = (before.fork, before.position) == (target.fork, target.position) and (
+        before.head != target.head
+    )
     if other or (one == two and in_log is False):
         raise DamageError(
             f"log entry {before.position:,} is not the one that the replica was made from",

@@ -99,10 +99,13 @@ def _notes(subject: Subject, scope: Scope) -> list[str]:
     left = unreferenced(subject, subject.root)
     if left:
         objects = "1 landed object" if len(left) == 1 else f"{len(left):,} landed objects"
-        notes.append(
-            f"{objects} that no entry names: what a crash or a refused delivery left may be "
-            f"removed (first: {left[0]})"
+        # What lost entries landed may be the last copy of it.
+        what = (
+            "some may be of entries that were lost: see docs/backup.md before you remove any"
+            if subject.last.fork
+            else "what a crash or a refused delivery left may be removed"
         )
+        notes.append(f"{objects} that no entry names: {what} (first: {left[0]})")
     last = subject.last.position
     if subject.attested:
         notes.append(

@@ -15,7 +15,7 @@ from meterhouse.ports import Stamp
 from meterhouse.verify.report import Check, Severity
 from meterhouse.verify.subject import Scope, Subject
 
-__all__ = ["check_log", "unreadable", "witnesses"]
+__all__ = ["check_log", "unreadable", "view_stamps"]
 
 _NAME = re.compile(r"log/(\d{12})\.json\Z")
 _SEGMENT = re.compile(r"log/segments/(\d{12})-(\d{12})\.jsonl\.zst\Z")
@@ -238,7 +238,7 @@ def _check_anchor(check: Check, subject: Subject, scope: Scope) -> None:
 
 def _check_views(check: Check, subject: Subject, *, intact: bool) -> None:
     """The last entry has none after it that names its hash; the views do."""
-    stamps = witnesses(subject)
+    stamps = view_stamps(subject)
     known = {stamp.position: subject.stamp_of(stamp.position) for stamp in stamps.values()}
     for view, stamp in stamps.items():
         found = known.get(stamp.position)
@@ -267,7 +267,7 @@ def _check_views(check: Check, subject: Subject, *, intact: bool) -> None:
             )
 
 
-def witnesses(subject: Subject) -> dict[str, Stamp]:
+def view_stamps(subject: Subject) -> dict[str, Stamp]:
     """Return up to where each view says that it covers the log, by its file."""
     found: dict[str, Stamp | None] = {
         "index/state.db": subject.state.stamp() if subject.state is not None else None,

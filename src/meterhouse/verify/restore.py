@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-from meterhouse.errors import DamageError
+from meterhouse.errors import DamageError, MeterhouseError
+from meterhouse.lake.published import Published
 from meterhouse.log.lock import one_writer
 from meterhouse.ports import Stamp
-from meterhouse.verify.chain import witnesses
+from meterhouse.verify.chain import view_stamps
 from meterhouse.verify.lake import check_lake
 from meterhouse.verify.report import Check, Finding
 from meterhouse.verify.served import check_serving
 from meterhouse.verify.subject import Scope, Subject
 from meterhouse.verify.truth import check_landing, check_log
 
-__all__ = ["check_rebuildable", "drop_damaged_serving", "lake_set_aside"]
+__all__ = ["check_rebuildable", "drop_damaged_serving", "lake_set_aside", "last_generation"]
+
+_ASIDE: Final = "lake.old"
 
 
 def check_rebuildable(subject: Subject, *, accept_loss: bool) -> Stamp | None:
@@ -27,7 +31,7 @@ def check_rebuildable(subject: Subject, *, accept_loss: bool) -> Stamp | None:
     hold any more; None when there is none.
 
     Args:
-        subject: The project; its views are witnesses of how far the log went.
+        subject: The project; its views tell how far the log went.
         accept_loss: The views may know of entries that the log does not hold any more.
 
     Raises:
@@ -49,8 +53,22 @@ def check_rebuildable(subject: Subject, *, accept_loss: bool) -> Stamp | None:
         )
     if not lost:
         return None
-    stamps = [one for one in witnesses(subject).values() if subject.stamp_of(one.position) != one]
+    stamps = [one for one in view_stamps(subject).values() if subject.stamp_of(one.position) != one]
     return max(stamps, key=lambda stamp: (stamp.fork, stamp.position))
+
+
+def last_generation(subject: Subject) -> int:
+    """Return the last number that a generation had, as far as any view still tells; or 0."""
+    found = [subject.published.generation] if subject.published is not None else []
+    with suppress(OSError, MeterhouseError):
+        # What an interrupted rebuild has set aside.
+        aside = Published.from_bytes((subject.root / _ASIDE / "published.json").read_bytes())
+        found.append(aside.generation)
+    with suppress(OSError, MeterhouseError):
+        answers = subject.serving.answers() if subject.serving is not None else None
+        if answers is not None:
+            found.append(int(answers.details.get("generation", 0)))
+    return max(found, default=0)
 
 
 def _damage(check: Check) -> DamageError:
@@ -95,7 +113,7 @@ def lake_set_aside(
         lock: Held while folders are moved, so that no batch is writing to them.
         waiting: Called when a batch has to end first.
     """
-    lake, aside = root / "lake", root / "lake.old"
+    lake, aside = root / "lake", root / _ASIDE
     with one_writer(lock, waiting):
         if not aside.exists() and lake.exists():
             lake.rename(aside)

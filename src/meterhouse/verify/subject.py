@@ -12,10 +12,11 @@ from pathlib import Path
 from meterhouse.errors import MeterhouseError
 from meterhouse.intake.contract import Contract
 from meterhouse.lake.published import Published
+from meterhouse.layers.speed import LiveServing
 from meterhouse.log.entry import Entry, entry_path
 from meterhouse.log.segments import SPAN, Segment, Span
 from meterhouse.log.state import State
-from meterhouse.ports import Blobs, Engine, ServingStore, Stamp
+from meterhouse.ports import Blobs, Engine, Stamp
 
 __all__ = ["BesideBlobs", "Scope", "Subject"]
 
@@ -43,7 +44,7 @@ class Subject:
     engine: Engine
     state: State | None
     published: Published | None
-    serving: ServingStore | None
+    serving: LiveServing | None
     span: Span = SPAN
     segments: tuple[Segment, ...] = ()
     """The sealed part of the log, as far as it could be read."""
