@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterhouse.lake.delta import CHECKPOINT_EVERY, Contents, DeltaTables
@@ -114,7 +114,16 @@ STEPS = st.lists(
 )
 
 
+def _after_a_first_batch_that_died(*pauses: timedelta) -> list[tuple[timedelta, int, bool]]:
+    return [(PAUSES[0], 0, True), *((pause, 0, False) for pause in pauses)]
+
+
 @settings(max_examples=15, deadline=None)
+@example(steps=_after_a_first_batch_that_died(*[PAUSES[3]] * 4), keep=timedelta(days=7))
+@example(
+    steps=[*_after_a_first_batch_that_died(PAUSES[3]), *[(PAUSES[0], 1, False)] * 9],
+    keep=timedelta(days=7),
+)
 @given(steps=STEPS, keep=st.sampled_from([timedelta(0), RECENT, timedelta(days=7)]))
 def test_versions_that_stay_are_whole_and_so_is_what_is_published(
     steps: list[tuple[timedelta, int, bool]], keep: timedelta

@@ -238,7 +238,8 @@ class DeltaTables:
     def _begin_day(self, name: str, version: int, durable: int) -> None:
         """Give ``version`` a checkpoint when it is the first of its day: it shall stay."""
         log = self._log(name)
-        at = log.times().get(durable)
+        # While nothing is published, the first of all stands by itself, whoever left it there.
+        at = log.times().get(max(durable, 0))
         new = at is not None and at.date() < self._clock().date()
         if new and version not in log.checkpoints():
             self._opened(name).create_checkpoint()
