@@ -56,6 +56,8 @@ class Disk:
         self._root = root
         self._ours = ours
         self._folders: dict[int, dict[str, int]] = {}
+        self._known_folders: set[int] = set()
+        """Of all folders that a synced one named, itself synced or not."""
         self._files: dict[int, _File] = {}
         self._all_synced()
 
@@ -64,7 +66,10 @@ class Disk:
         found = os.fstat(descriptor)
         place = f"/proc/self/fd/{descriptor}"
         if stat.S_ISDIR(found.st_mode):
-            self._folders[found.st_ino] = _names(place)
+            self._folders[found.st_ino] = names = _names(place)
+            self._known_folders |= {
+                inode for name, inode in names.items() if Path(place, name).is_dir()
+            }
         else:
             self._files.setdefault(found.st_ino, _File()).synced = Path(place).read_bytes()
 
@@ -82,7 +87,9 @@ class Disk:
 
     def power_loss(self, chance: random.Random) -> list[str]:
         """Leave of the files what the power leaves; return what was changed by it."""
-        loss = _Loss(self._root, self._ours, self._folders, self._files, chance.random())
+        # One that was never synced itself is empty.
+        synced: dict[int, dict[str, int]] = dict.fromkeys(self._known_folders, {}) | self._folders
+        loss = _Loss(self._root, self._ours, synced, self._files, chance.random())
         left = loss.left()
         for path in list(self._root.iterdir()):
             if self._ours(path.name):
@@ -98,7 +105,7 @@ class Disk:
 
     def _all_synced(self) -> None:
         """Whatever is there after a start was read from the platter."""
-        self._folders, self._files = {}, {}
+        self._folders, self._known_folders, self._files = {}, set(), {}
         for folder, _, files in os.walk(self._root):
             self._folders[Path(folder).stat().st_ino] = _names(folder)
             for name in files:
