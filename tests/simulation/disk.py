@@ -88,8 +88,8 @@ class Disk:
     def power_loss(self, chance: random.Random) -> list[str]:
         """Leave of the files what the power leaves; return what was changed by it."""
         # One that was never synced itself is empty.
-        synced: dict[int, dict[str, int]] = dict.fromkeys(self._known_folders, {}) | self._folders
-        loss = _Loss(self._root, self._ours, synced, self._files, chance.random())
+        empty: dict[int, dict[str, int]] = {inode: {} for inode in self._known_folders}
+        loss = _Loss(self._root, self._ours, empty | self._folders, self._files, chance.random())
         left = loss.left()
         for path in list(self._root.iterdir()):
             if self._ours(path.name):
