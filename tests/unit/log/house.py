@@ -78,8 +78,12 @@ class House:
 
     def ingest(self, found: Discovery | None = None) -> IngestReport:
         found = found or self.found()
+        return self.taking().run(found.files)
+
+    def taking(self) -> Ingest:
+        """What takes files, as one process has it."""
         assert self.blobs is not None
-        run = Ingest(
+        return Ingest(
             self.blobs,
             self.log,
             self.state,
@@ -88,7 +92,6 @@ class House:
             piece_bytes=self.piece_bytes,
             new_project=lambda: "p-1",
         )
-        return run.run(found.files)
 
     def judged(self, source: str) -> pa.Table:
         """All judged rows of a source, in the order of the log."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from meterhouse.log.ingest import Ingest
 from meterhouse.log.report import IngestReport
 from unit.log.house import House, event
 
@@ -15,17 +14,7 @@ def test_work_that_is_left_in_the_middle_leaves_the_views_alone(tmp_path: Path) 
     """Leaving may be the garbage collector's doing, in the middle of anything."""
     house = House(tmp_path / "project", piece_bytes=600)
     house.put("events_1.jsonl", "".join(event(number) for number in range(20)))
-    assert house.blobs is not None
-    ingest = Ingest(
-        house.blobs,
-        house.log,
-        house.state,
-        house.apply,
-        house.clock,
-        piece_bytes=house.piece_bytes,
-        new_project=lambda: "p-1",
-    )
-    steps = ingest.steps(house.found().files, IngestReport())
+    steps = house.taking().steps(house.found().files, IngestReport())
     next(steps)
     next(steps)
     durable, applied = house.state.stamp(), house.apply.stamp()
