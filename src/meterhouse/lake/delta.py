@@ -333,12 +333,18 @@ class DeltaTables:
         return 1
 
     def _open(self, name: str, published: int | None) -> DeltaTable | None:
-        if not self._log(name).times():
+        log, durable = self._log(name), -1 if published is None else published
+        times = log.times()
+        if any(version > durable and version not in times for version in log.checkpoints()):
+            # The power took the commit and left its checkpoint: it opens, and takes no other.
+            log.put_aside(durable)
+            times = log.times()
+        if not times:
             return None
         try:
             return self._opened(name)
         except DamageError:
-            if not self._log(name).put_aside(-1 if published is None else published):
+            if not log.put_aside(durable):
                 raise
             return self._open(name, published)
 

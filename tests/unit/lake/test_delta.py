@@ -119,6 +119,19 @@ def test_a_commit_torn_by_a_power_loss_is_put_aside(lake: Path, torn: bytes) -> 
     assert not tables(lake).ahead_of(NAME, version)
 
 
+def test_a_checkpoint_whose_commit_a_power_loss_took_is_put_aside(lake: Path) -> None:
+    one, two, three = (stored(lake, f"{number}.parquet") for number in (1, 2, 3))
+    tables(lake).commit(NAME, contents(one))
+    tables(lake).commit(NAME, contents(one, two), published=0)
+    DeltaTable(str(lake / "bronze/usage")).create_checkpoint()
+    (lake / "bronze/usage/_delta_log" / f"{1:020d}.json").unlink()
+
+    version = tables(lake).commit(NAME, contents(one, three), published=0)
+
+    assert version == 1
+    assert live(lake) == ["1.parquet", "3.parquet"]
+
+
 def test_an_unreadable_published_commit_is_damage(lake: Path) -> None:
     first = stored(lake, "1.parquet")
     tables(lake).commit(NAME, contents(first))
