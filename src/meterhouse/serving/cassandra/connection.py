@@ -11,7 +11,7 @@ import os
 import ssl
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = ["Access", "CqlSession", "access", "connected", "no_keyspace"]
 _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE_S: Final = 0.2
+_LOOK_S: Final = 0.05
 _CONCURRENT: Final = 64
 """Requests under way at a time: more only wait in the node's queue."""
 _PAGE: Final = 5_000
@@ -216,13 +217,30 @@ class CqlSession:
     def check_all_up(self) -> None:
         """See that every node is there that we know of: TRUNCATE needs them all.
 
+        The driver opens its connections side by side and goes on with the first, and till then
+        it takes every node that the settings name for one that is there.
+
         Raises:
             EnvironmentFailureError: One is away.
         """
         hosts = self.driver.cluster.metadata.all_hosts()
-        away = sorted(str(host.address) for host in hosts if host.is_up is False)
+        end = time.monotonic() + self.driver.cluster.connect_timeout
+        while (unsure := self._not_reached(hosts)) and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+        away = {*unsure, *(host for host in hosts if host.is_up is False)}
         if away:
-            raise not_all_up(away, self.where)
+            raise not_all_up(sorted(str(host.address) for host in away), self.where)
+
+    def _not_reached(self, hosts: Iterable[Any]) -> list[Any]:
+        """Return those of ``hosts`` in our data centre that are neither reached nor known away."""
+        pools = self.driver.get_pool_state()
+        reached = {host for host, pool in pools.items() if pool["open_count"]}
+        near = {host.datacenter for host in reached}
+        return [
+            host
+            for host in hosts
+            if host.is_up is not False and host not in reached and host.datacenter in near
+        ]
 
     def version(self) -> str:
         """Return the server's version."""
