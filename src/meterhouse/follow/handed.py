@@ -91,13 +91,12 @@ class Handed:
             self.look()
             return 1
         try:
-            ended = next(job.steps, self) is self
-        except (MeterhouseError, OSError) as found:
-            error = EnvironmentFailureError.of(found) if isinstance(found, OSError) else found
+            ended = _ended(job.steps)
+        except MeterhouseError as error:
             self._answer(job.request, {"error": error.body()})
             self._job = None
             if isinstance(error, EnvironmentFailureError):
-                raise error from found
+                raise
             return 1
         if ended:
             report = job.report.after(self._earlier)
@@ -166,3 +165,11 @@ class Handed:
     def _answer(self, request: Request, body: Mapping[str, Any]) -> None:
         self._earlier = None
         self._requests.answer(request, body)
+
+
+def _ended(steps: Generator[None]) -> bool:
+    """Do one step; tell whether it was the last."""
+    try:
+        return next(steps, steps) is steps
+    except OSError as error:
+        raise EnvironmentFailureError.of(error) from error

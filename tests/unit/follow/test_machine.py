@@ -56,8 +56,18 @@ def disk(tmp_path: Path) -> FullDisk:
 
 
 @pytest.fixture
-def following(tmp_path: Path, disk: FullDisk) -> Iterator[Following]:
-    made = Following(tmp_path / "project", house=House(tmp_path / "project", blobs=disk))
+def options() -> dict[str, Any]:
+    return {}
+
+
+IN_PIECES = pytest.mark.parametrize("options", [{"piece_bytes": 2000}])
+"""What is handed over is taken in pieces of some ten lines."""
+
+
+@pytest.fixture
+def following(tmp_path: Path, disk: FullDisk, options: dict[str, Any]) -> Iterator[Following]:
+    house = House(tmp_path / "project", blobs=disk)
+    made = Following(house.root, house=house, options=options)
     yield made
     made.close()
 
@@ -110,15 +120,13 @@ def test_pauses_grow_while_the_machine_says_no(following: Following, disk: FullD
     assert 8 <= following.follower.tally.failures <= 14
 
 
-def test_draining_ends_with_what_the_machine_said(tmp_path: Path, disk: FullDisk) -> None:
-    house = House(tmp_path / "project", blobs=disk)
-    following = Following(house.root, house=house, options={"once": True})
+@pytest.mark.parametrize("options", [{"once": True}])
+def test_draining_ends_with_what_the_machine_said(following: Following, disk: FullDisk) -> None:
     disk.full = "log"
     following.put("events.jsonl", event(1))
 
     with pytest.raises(EnvironmentFailureError, match="no space left"):
         following.rounds()
-    following.close()
 
 
 class Asking(threading.Thread):
@@ -192,12 +200,11 @@ def test_what_is_handed_over_is_taken_and_reported(following: Following, tmp_pat
     assert list(Requests(following.root).folder.iterdir()) == []
 
 
+@IN_PIECES
 @pytest.mark.usefixtures("locked")
 def test_live_files_go_on_between_the_pieces_of_what_was_handed_over(
-    tmp_path: Path, disk: FullDisk
+    following: Following, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "project", blobs=disk)
-    following = Following(house.root, house=house, options={"piece_bytes": 2000})
     history = tmp_path / "history.log"
     history.write_text("".join(event(number) for number in range(200)))
     asking = Asking(following.root, asked(following, history))
@@ -216,16 +223,14 @@ def test_live_files_go_on_between_the_pieces_of_what_was_handed_over(
         name.startswith("e-1000") and after.startswith("e-") and len(after) < 6
         for name, after in pairwise(accepted)
     )
-    following.close()
 
 
+@IN_PIECES
 @pytest.mark.usefixtures("locked")
 def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
-    tmp_path: Path, disk: FullDisk
+    following: Following, tmp_path: Path
 ) -> None:
     """What is left to the garbage collector ends when it likes to, on any thread."""
-    house = House(tmp_path / "project", blobs=disk)
-    following = Following(house.root, house=house, options={"piece_bytes": 2000})
     history = tmp_path / "history.log"
     history.write_text("".join(event(number) for number in range(100)))
     gc.disable()
@@ -240,7 +245,8 @@ def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
         assert inspect.getgeneratorstate(job.steps) == inspect.GEN_CLOSED
         following.add("events.jsonl", event(10_000))
         following.follower.step()
-        before, applied = house.state.stamp(), house.apply.stamp()
+        state, apply = following.given.state, following.given.apply
+        before, applied = state.stamp(), apply.stamp()
         assert before != applied, "something is not durable yet"
 
         collector = threading.Thread(target=gc.collect)
@@ -249,20 +255,18 @@ def test_a_request_whose_asker_is_gone_is_left_at_once_and_for_good(
     finally:
         gc.enable()
 
-    assert (house.state.stamp(), house.apply.stamp()) == (before, applied)
-    assert house.state.position == applied.position
+    assert (state.stamp(), apply.stamp()) == (before, applied)
+    assert state.position == applied.position
     following.rounds()
     assert following.accepted()[-1] == "e-10000"
-    following.close()
 
 
+@IN_PIECES
 @pytest.mark.usefixtures("locked")
 def test_who_handed_over_is_told_what_the_system_refused_and_nothing_is_said_to_be_taken(
-    tmp_path: Path, disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+    following: Following, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index run is written by nothing of ours that would turn the refusal into our words."""
-    house = House(tmp_path / "project", blobs=disk)
-    following = Following(house.root, house=house, options={"piece_bytes": 2000})
     history = tmp_path / "history.log"
     history.write_text("".join(event(number) for number in range(300)))
     flush, full = KeyIndex.flush, True
@@ -287,15 +291,13 @@ def test_who_handed_over_is_told_what_the_system_refused_and_nothing_is_said_to_
     serve(following, again)
     assert IngestReport.from_body(again.answer["report"]).taken == 1
     assert len(following.accepted()) == 300
-    following.close()
 
 
+@IN_PIECES
 @pytest.mark.usefixtures("locked")
 def test_a_contract_edited_over_a_request_rules_the_rest_of_it(
-    tmp_path: Path, disk: FullDisk
+    following: Following, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "project", blobs=disk)
-    following = Following(house.root, house=house, options={"piece_bytes": 2000})
     history = tmp_path / "history.log"
     history.write_text("".join(event(number) for number in range(100)))
     asking = Asking(following.root, asked(following, history))
@@ -315,7 +317,6 @@ def test_a_contract_edited_over_a_request_rules_the_rest_of_it(
     kinds = [entry.kind for entry in following.given.log.entries()]
     assert kinds.count("contract") == 2
     assert source.entries == len(kinds)
-    following.close()
 
 
 @pytest.mark.usefixtures("locked")
