@@ -61,6 +61,8 @@ class ProjectStatus:
     """Part of the project → files, bytes."""
     following: Standing | None = None
     """What a running ``follow`` does; None while none runs."""
+    invalid: Sequence[MeterhouseError] = ()
+    """Why contract files are not valid; nothing of their sources is taken."""
 
 
 class Inspection(Wiring):
@@ -160,6 +162,7 @@ class Inspection(Wiring):
             unknown=unknown_keys(self.engine, published) if published is not None else None,
             sizes=sizes(self.root),
             following=read_standing(self.root),
+            invalid=[bad.error for bad in self.contract_folder.bad],
         )
 
     @contextmanager

@@ -250,7 +250,7 @@ class Project(Inspection):
         """Return what raises and delivers alerts, by the project's ``alerts.yaml``; close it."""
 
         def models() -> Models:
-            return self.models(self.contract_folder.contracts)
+            return self.models()
 
         def aside() -> AbstractContextManager[LiveStore]:
             return closing(SqliteServing(self.root / "serving.db"))
@@ -302,7 +302,8 @@ class Project(Inspection):
                 texts=lambda upto: self._texts(log, state, upto, first),
             ).run(full=full, progress=progress)
             self._join(state, report.position, progress)
-            return report
+            invalid = [bad.error for bad in self.contract_folder.bad]
+            return replace(report, problems=(*invalid, *report.problems))
 
     def seal(self, *, waiting: Callable[[], None] = lambda: None) -> Sealed:
         """Seal all entries that are due, and pack what they landed; see docs/log-format.md.

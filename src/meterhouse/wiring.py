@@ -16,7 +16,7 @@ from meterhouse.engines.duckdb import DuckDBEngine
 from meterhouse.errors import DamageError, MeterhouseError
 from meterhouse.follow.requests import hand_over
 from meterhouse.intake.contract import Contract
-from meterhouse.intake.contracts import ContractFolder, load_contracts, read_contracts
+from meterhouse.intake.contracts import ContractFolder, read_contracts
 from meterhouse.lake.published import Published, read_published
 from meterhouse.layers.at_position import AtPosition, Generations, look
 from meterhouse.layers.batch import Texts
@@ -101,8 +101,21 @@ class Wiring:
 
     @property
     def contracts(self) -> dict[str, Contract]:
-        """The contracts of the project folder, by source, as they are now."""
-        return load_contracts(self.root / "contracts")
+        """The contracts of the project folder as they are now, by source.
+
+        One that is not valid stops nothing: what was published last was by its former text.
+        """
+        folder = self.contract_folder
+        former = self._published_contracts() if folder.bad else {}
+        kept = {bad.source: former[bad.source] for bad in folder.bad if bad.source in former}
+        return kept | dict(folder.contracts)
+
+    def _published_contracts(self) -> Mapping[str, Contract]:
+        try:
+            published = self.published()
+            return self.generations.of(published.details).contracts if published else {}
+        except DamageError:
+            return {}  # verify says so, and a rebuild must not need it
 
     @property
     def contract_folder(self) -> ContractFolder:
@@ -233,7 +246,7 @@ class Wiring:
 
     def _speed(self, log: Log, state: State) -> Speed:
         def texts() -> tuple[Models, dict[str, Contract]]:
-            contracts = pinned_contracts(log, state, self.contract_folder.contracts)
+            contracts = pinned_contracts(log, state, self.contracts)
             return self.models(contracts), contracts
 
         return Speed(

@@ -45,6 +45,8 @@ def _print(found: ProjectStatus) -> None:
         click.echo(f"log        entry {found.position:,}, anchor {found.position}:{found.head}")
     click.echo(f"published  {_published(found)}")
     _print_following(found.following)
+    for error in found.invalid:
+        click.echo(f"invalid    {printable(error.where)}: {printable(error.what)}")
     if found.sources:
         click.echo("")
         head = ("source", "files", "landed", "accepted", "held", "duplicate", "last entry")
@@ -182,6 +184,7 @@ def _body(found: ProjectStatus) -> dict[str, Any]:
             "of_unknown_org": found.unknown.of_unknown_org,
             "of_unknown_resource": found.unknown.of_unknown_resource,
         },
+        "invalid_contracts": [error.body() for error in found.invalid],
         "following": None if found.following is None else asdict(found.following),
         "sizes": {name: {"files": f, "bytes": b} for name, (f, b) in found.sizes.items()},
     }

@@ -64,9 +64,10 @@ class Generations:
                 PUBLISHED,
                 "publish it anew: meterhouse batch",
             )
-        if self._kept is None or self._kept.sha256 != sha256:
-            self._kept = read_generation(self._blobs, sha256)
-        return self._kept
+        kept = self._kept  # another thread may keep another one meanwhile
+        if kept is None or kept.sha256 != sha256:
+            self._kept = kept = read_generation(self._blobs, sha256)
+        return kept
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from meterhouse.errors import DamageError, ModelError
+from meterhouse.errors import DamageError, MeterhouseError, ModelError
 from meterhouse.intake.contract import Contract
 from meterhouse.lake.delta import DeltaTables
 from meterhouse.lake.draft import Draft
@@ -69,8 +69,8 @@ class BatchReport:
     tables: tuple[TableReport, ...] = ()
     dropped: tuple[str, ...] = ()
     """Tables that are no longer published: their model or contract is gone."""
-    problems: tuple[ModelError, ...] = ()
-    """Model files that are not valid; they stop only themselves."""
+    problems: tuple[MeterhouseError, ...] = ()
+    """Files of contracts and models that are not valid; they stop only themselves."""
     compared: Mapping[str, int] = field(default_factory=dict)
     """Live tables that were held against the live answers, and agreed → rows that had changed
     since the last batch. Empty where the answers did not stand where this batch went."""
@@ -333,7 +333,7 @@ def _report(
     bronze: BronzeStage,
     before: Published | None,
     changed: bool,
-    problems: tuple[ModelError, ...],
+    problems: tuple[MeterhouseError, ...],
     compared: Mapping[str, int],
 ) -> BatchReport:
     by_name = {step.name: step for step in steps}
