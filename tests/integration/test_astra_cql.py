@@ -74,6 +74,8 @@ def test_the_tables_are_made_in_a_keyspace_that_is_there(
     rc = tmp_path / "cqlshrc"
     rc.write_text(f"[authentication]\nusername = token\npassword = {astra.token}\n")
     rc.chmod(0o600)
+    with replica.both() as (cassandra, _):
+        cassandra.session.run('DROP TABLE IF EXISTS "finops_usage_by_org_day"')
 
     run_cqlsh(astra.node, "--cqlshrc", str(rc), "-f", str(tmp_path / "ddl.cql"), home=tmp_path)
 

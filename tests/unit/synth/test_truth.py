@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from meterhouse.synth import Options, Truth, generate
+from meterhouse.synth import Options, generate
 from oracle import Oracle
 
 MESSY = Options(
@@ -43,22 +43,19 @@ def deliveries(folder: Path) -> list[tuple[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("synth") / "messy"
+    found = tmp_path_factory.mktemp("synth") / "messy"
+    generate(found, MESSY)
+    return found
 
 
 @pytest.fixture(scope="module")
-def truth(folder: Path) -> Truth:
-    return generate(folder, MESSY)
-
-
-@pytest.fixture(scope="module")
-def document(folder: Path, truth: Truth) -> dict[str, Any]:
+def document(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "truth.json").read_text())
     return found
 
 
 @pytest.fixture(scope="module")
-def oracle(folder: Path, truth: Truth) -> Oracle:
+def oracle(folder: Path) -> Oracle:
     return Oracle(deliveries(folder))
 
 
