@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from meterhouse.errors import DamageError, MeterhouseError, ModelError
+from meterhouse.errors import DamageError, MeterhouseError
 from meterhouse.intake.contract import Contract
 from meterhouse.lake.delta import DeltaTables
 from meterhouse.lake.draft import Draft
