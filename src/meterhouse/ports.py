@@ -304,8 +304,14 @@ class LiveStore(Protocol):
         """
         ...
 
-    def changed(self, table: str, after: int) -> pa.Table:
-        """Return the live rows that changed after log position ``after``; columns as ``frozen``."""
+    def changed(self, table: str, after: int, columns: Sequence[str] = ()) -> pa.Table:
+        """Return the live rows that changed after log position ``after``; columns as ``frozen``.
+
+        Args:
+            table: Its name.
+            after: Log position.
+            columns: Which of the table's; all when empty.
+        """
         ...
 
     def changes(self, table: str, after: int) -> int:

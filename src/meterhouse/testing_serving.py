@@ -187,11 +187,12 @@ class MemoryServing:
         found = {key: it for key, it in live.items() if it.changed_at <= upto}
         return self._with_positions(table, found | self._images.get(table, {}))
 
-    def changed(self, table: str, after: int) -> pa.Table:
+    def changed(self, table: str, after: int, columns: Sequence[str] = ()) -> pa.Table:
         """Return the live rows that changed after log position ``after``; columns as ``frozen``."""
         live = self._live.get(table, {})
         found = {key: it for key, it in live.items() if it.changed_at > after}
-        return self._with_positions(table, found)
+        rows = self._with_positions(table, found)
+        return rows.select([*columns, "changed_at", "gone"]) if columns else rows
 
     def changes(self, table: str, after: int) -> int:
         """Return how many rows ``changed`` would."""

@@ -19,6 +19,8 @@ from meterhouse.ports import LiveChange, LiveRows, Stamp
 from meterhouse.serving.schema import Layout
 
 DAILY = "gold.daily"
+SUMS = "gold.sums"
+"""DAILY without its ratio: a part alone is a whole row."""
 BY_ORG = "gold.by_org"
 MONEY = pa.decimal128(38, 9)
 DAILY_SCHEMA = pa.schema(
@@ -43,8 +45,16 @@ LAYOUTS = {
         count_column="rows_count",
         keep="day",
     ),
+    SUMS: Layout(
+        key=("org_id", "day"),
+        descending=frozenset({"day"}),
+        merge={"cost_usd": "sum", "rows_count": "sum", "first_at": "min", "top_usd": "max"},
+        count_column="rows_count",
+        keep="day",
+    ),
     BY_ORG: Layout(key=("org_id", "day")),
 }
+SCHEMAS = {DAILY: DAILY_SCHEMA, SUMS: PARTIAL_SCHEMA, BY_ORG: BY_ORG_SCHEMA}
 EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 AT = datetime(2025, 9, 1, tzinfo=UTC)
 
@@ -83,14 +93,14 @@ class Part:
 
 @dataclass
 class World:
-    """Rows of both tables at every position, and since when each is what it is."""
+    """Rows of all tables at every position, and since when each is what it is."""
 
-    at: dict[int, dict[str, Rows]] = field(default_factory=lambda: {0: {DAILY: {}, BY_ORG: {}}})
+    at: dict[int, dict[str, Rows]] = field(default_factory=lambda: {0: {it: {} for it in SCHEMAS}})
     since: dict[int, dict[tuple[str, Key], int]] = field(default_factory=lambda: {0: {}})
     epoch: int = 0
     now: int = 0
     kept_from: int = 1
-    """Day of the month from which the epoch holds DAILY."""
+    """Day of the month from which the epoch holds DAILY and SUMS."""
 
     def advance(self, to: int, parts: Iterable[Part]) -> LiveChange:
         """Move to ``to`` and return the change that does it."""
@@ -107,9 +117,10 @@ class World:
             del by_org[key]
         by_org |= {key: row[:3] for key, row in daily.items() if key[0] in orgs and row[2] > 0}
         after, self.now = self.now, to
-        self.at[to] = {DAILY: daily, BY_ORG: by_org}
+        sums = {key: row[:-1] for key, row in daily.items()}
+        self.at[to] = {DAILY: daily, SUMS: sums, BY_ORG: by_org}
         self.since[to] = dict(self.since[after])
-        for table in (DAILY, BY_ORG):
+        for table in SCHEMAS:
             for key in before[table].keys() | self.at[to][table].keys():
                 if before[table].get(key) != self.at[to][table].get(key):
                     self.since[to][table, key] = to
@@ -117,18 +128,15 @@ class World:
 
     def _change(self, after: int, parts: list[Part], orgs: set[str | None]) -> LiveChange:
         old = [p.key for p in parts if p.key[1].day < self.kept_from]
-        epoch = self.at[self.epoch][DAILY]
+        partials = table_of([part.row() for part in parts], PARTIAL_SCHEMA)
         views = [row for key, row in self.at[self.now][BY_ORG].items() if key[0] in orgs]
         return LiveChange(
             stamp(after),
             stamp(self.now),
             ingested(self.now),
             (
-                LiveRows(
-                    DAILY,
-                    partials=table_of([part.row() for part in parts], PARTIAL_SCHEMA),
-                    bases=table_of([epoch[key] for key in old if key in epoch], DAILY_SCHEMA),
-                ),
+                LiveRows(DAILY, partials=partials, bases=self._bases(DAILY, old)),
+                LiveRows(SUMS, partials=partials, bases=self._bases(SUMS, old)),
                 LiveRows(
                     BY_ORG,
                     rows=table_of(views, BY_ORG_SCHEMA),
@@ -138,10 +146,14 @@ class World:
             f'{{"seen": {self.now}}}',
         )
 
+    def _bases(self, table: str, keys: Iterable[Key]) -> pa.Table:
+        epoch = self.at[self.epoch][table]
+        return table_of([epoch[key] for key in keys if key in epoch], SCHEMAS[table])
+
     def epoch_rows(self, position: int, table: str) -> list[Row]:
         """Return what a batch loads at ``position``."""
         rows = self.at[position][table].items()
-        return [row for key, row in rows if table != DAILY or key[1].day >= self.kept_from]
+        return [row for key, row in rows if table == BY_ORG or key[1].day >= self.kept_from]
 
     def publish(self, position: int, *, forget: bool = False) -> None:
         """Let the epoch stand at ``position``; ``forget`` what is later."""
@@ -153,7 +165,7 @@ class World:
         return {
             key: row
             for key, row in self.at[self.now][table].items()
-            if table != DAILY
+            if table == BY_ORG
             or key[1].day >= self.kept_from
             or self.since[self.now][table, key] > self.epoch
         }

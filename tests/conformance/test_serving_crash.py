@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,11 +12,10 @@ import pyarrow as pa
 import pytest
 
 from conformance.live_model import (
-    BY_ORG,
-    BY_ORG_SCHEMA,
     DAILY,
-    DAILY_SCHEMA,
     LAYOUTS,
+    SCHEMAS,
+    SUMS,
     Part,
     World,
     by_key,
@@ -27,7 +27,6 @@ from conformance.sqlite_statements import dies_at, watched
 from meterhouse.ports import LiveChange
 from meterhouse.serving.sqlite import SqliteServing
 
-SCHEMAS = {DAILY: DAILY_SCHEMA, BY_ORG: BY_ORG_SCHEMA}
 NEW = "epoch 2"
 
 
@@ -154,7 +153,7 @@ def test_what_is_frozen_survives_a_death(tmp_path: Path) -> None:
 def test_a_promotion_is_whole_before_anything_is_cleaned_up(tmp_path: Path) -> None:
     """Live rows that it covers stop counting at once, also where a batch restated them."""
     scene = Scene(tmp_path / "store")
-    restated = World(at={3: {DAILY: {}, BY_ORG: {}}})
+    restated = World(at={3: {table: {} for table in SCHEMAS}})
     restated.at[3][DAILY] = {
         key: (*row[:2], row[2] + 100, *row[3:]) for key, row in scene.world.at[3][DAILY].items()
     }
@@ -182,6 +181,27 @@ def test_a_promotion_is_whole_before_anything_is_cleaned_up(tmp_path: Path) -> N
 
     frozen = by_key(scene.opened().frozen(DAILY))
     assert frozen.keys() == scene.world.touched(DAILY, 3, 4)
+
+
+def test_a_key_that_is_gone_comes_back_before_anything_is_cleaned_up(tmp_path: Path) -> None:
+    """Its live row, which says that it is gone, is of no account any more, but still there."""
+    scene = Scene(tmp_path / "store")
+    scene.world.now = 4
+    shutil.copytree(scene.folder, tmp_path / "kept")
+
+    def promote() -> None:
+        load_and_publish(scene.opened(), NEW, scene.world, 4)
+
+    transactions = 0
+    while stands(scene) != (4, 4):
+        scene.copy(tmp_path / "kept")
+        assert dies_at(transactions, promote, only="BEGIN IMMEDIATE")
+        transactions += 1
+    scene.world.publish(4)
+    scene.advance(5, part("b", 1, "7"), part("e", 1, "1"))
+
+    check(scene, 5, 4)
+    assert scene.world.visible(SUMS)["b", date(2025, 8, 1)][2] == Decimal(7)
 
 
 def test_of_two_who_advance_from_one_position_one_wins(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from conformance.live_model import (
     BY_ORG,
-    BY_ORG_SCHEMA,
     DAILY,
     DAILY_SCHEMA,
     LAYOUTS,
     PARTIAL_SCHEMA,
+    SCHEMAS,
+    SUMS,
     Part,
     World,
     by_key,
@@ -50,7 +51,6 @@ STORES: dict[str, Callable[[Path, Layouts], Store]] = {
     "sqlite": lambda folder, layouts: SqliteServing(folder / "serving.db", layouts),
 }
 NOWHERE = LiveChange(stamp(98), stamp(99), ingested(99), (), "{}")
-SCHEMAS = {DAILY: DAILY_SCHEMA, BY_ORG: BY_ORG_SCHEMA}
 
 
 @dataclass
@@ -165,6 +165,76 @@ def test_a_null_in_the_key_is_merged_like_any_other(house: House) -> None:
     house.check()
     nulls = pa.table({"org_id": pa.array([None], pa.string())})
     assert [row[2] for row in house.rows(DAILY, nulls).values()] == [Decimal(4)]
+
+
+def test_many_parts_are_some_new_some_known_and_some_come_to_nothing(house: House) -> None:
+    def parts(*numbers: int, cost: str, count: int = 1) -> list[Part]:
+        orgs = [None, *(f"org {number:03d}" for number in range(1, 400))]
+        return [part(orgs[number], 1 + number % 3, cost, count) for number in numbers]
+
+    house.advance(2, *parts(*range(0, 200), cost="1.5"))
+    house.publish(2)
+    house.advance(3, *parts(*range(399, 99, -1), cost="0.000000001"))
+    house.check()
+
+    # Known ones of the epoch, live ones and new ones; of each kind some are taken back whole.
+    house.advance(
+        4,
+        *parts(*range(0, 50), cost="-1.5", count=-1),
+        *parts(*range(50, 100), cost="2"),
+        *parts(*range(100, 200), cost="0", count=0),
+        *parts(*range(300, 400, 2), cost="-0.000000001", count=-1),
+    )
+    house.advance(5, *parts(*range(0, 100, 3), *range(300, 400, 4), cost="3"))
+
+    house.check()
+    assert house.rows(SUMS)["org 003", date(2025, 8, 1)][2] == Decimal(3)
+    assert ("org 302", date(2025, 8, 3)) not in house.rows(SUMS)
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_nothing_that_is_added_to_a_row_leaves_it(kind: str) -> None:
+    layouts = LAYOUTS | {SUMS: replace(LAYOUTS[SUMS], count_column="")}
+    with opened(kind, layouts) as house:
+        house.advance(2, *[part(f"org {number}", 1, "1.5") for number in range(20)])
+        house.advance(
+            3,
+            *[part(f"org {number}", 1, "0", 0) for number in range(10)],
+            *[part(f"org {number}", 1, "0", number % 2) for number in range(30, 40)],
+        )
+
+        found = {key[0]: row[2:4] for key, row in house.rows(SUMS).items()}
+        assert found.keys() == {f"org {number}" for number in (*range(20), *range(30, 40))}
+        assert {found[f"org {number}"] for number in range(20)} == {(Decimal("1.5"), 1)}
+        # Without a column that counts, nothing says that no rows are behind a key.
+        assert found["org 30"] == (Decimal(0), 0)
+
+
+def test_two_of_many_parts_with_one_key_change_nothing(house: House) -> None:
+    parts = [part(f"org {number}", 1, "1") for number in (*range(150), 75)]
+    change = LiveRows(SUMS, partials=table_of([one.row() for one in parts], PARTIAL_SCHEMA))
+
+    with pytest.raises(ModelError, match="same org_id, day"):
+        house.store.advance(LiveChange(stamp(0), stamp(1), ingested(1), (change,), "{}"))
+
+    house.check()
+    house.advance(1, *parts[:-1])
+    house.check()
+
+
+def test_some_columns_of_what_changed_can_be_had_alone(house: House) -> None:
+    house.advance(2, part("a", 1, "1"), part(None, 2, "2"))
+    house.advance(3, part("a", 1, "-1", -1))
+
+    changed = house.store.changed(SUMS, 1, ("cost_usd", "org_id"))
+
+    assert changed.column_names == ["cost_usd", "org_id", "changed_at", "gone"]
+    found = sorted(changed.to_pylist(), key=lambda row: row["changed_at"])
+    assert [(row["org_id"], row["changed_at"], row["gone"]) for row in found] == [
+        (None, 2, False),
+        ("a", 3, True),
+    ]
+    assert found[0]["cost_usd"] == Decimal(2)
 
 
 def test_another_position_than_the_stores_changes_nothing(house: House) -> None:

@@ -68,7 +68,8 @@ def look_at_changes(
         opened: Rule → the groups that are over so far.
     """
     table = next(iter(queries.values())).table
-    changed = store.changed(table, after)
+    columns = dict.fromkeys(name for query in queries.values() for name in query.columns)
+    changed = store.changed(table, after, tuple(columns))
     if not changed.num_rows:
         return {rule: Look(touched=frozenset()) for rule in queries}
     found = {}

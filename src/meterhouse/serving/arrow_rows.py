@@ -75,22 +75,24 @@ def _stored(array: pa.Array, column: StoredColumn) -> list[Any]:
 def to_batch(
     rows: Sequence[tuple[Any, ...]], columns: Sequence[StoredColumn], schema: pa.Schema
 ) -> pa.RecordBatch:
-    """Return stored rows as a batch of ``schema``.
+    """Return stored rows as a batch of ``schema``; what else a row has at its end is left.
 
     Raises:
         ValueError: A value was not written so (pyarrow's errors are ValueErrors).
     """
     arrays = []
-    for column, item, values in zip(columns, schema, zip(*rows, strict=True), strict=True):
-        known = [None if value is None or value == NULL_KEY else value for value in values]
-        arrays.append(_array(known, column, item.type))
+    # Not strict: what is at the end of the rows has no column.
+    for column, item, values in zip(columns, schema, zip(*rows, strict=True), strict=False):
+        arrays.append(_array(values, column, item.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _array(values: list[Any], column: StoredColumn, data_type: pa.DataType) -> pa.Array:
+def _array(values: Sequence[Any], column: StoredColumn, data_type: pa.DataType) -> pa.Array:
     expected = int if column.storage == "INTEGER" else str
-    if any(value is not None and type(value) is not expected for value in values):
-        raise TypeError(f'a value of "{column.name}" is not kept as {column.storage}')
+    if set(map(type, values)) != {expected}:
+        values = [None if value is None or value == NULL_KEY else value for value in values]
+        if not set(map(type, values)) <= {expected, type(None)}:
+            raise TypeError(f'a value of "{column.name}" is not kept as {column.storage}')
     if column.storage == "INTEGER":
         return pa.array(values, pa.int64()).cast(data_type)
     if column.kind == "json":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meterhouse.errors import ModelError, UsageError
 from meterhouse.ports import LiveRows
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["LiveTable", "Positions"]
 
 Key = tuple[Any, ...]
-Found = dict[Key, tuple[Any, ...]]
+Found = dict[Key, Row]
 """Rows by key: their columns, then the position of their last change (0 for a row of the
 epoch or of the lake) and 1 where the key is gone."""
+
+
+_NUMBER: Final = quoted("@number")
+_MANY: Final = 100
+"""Rows from which putting them in order pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +73,50 @@ class LiveTable:
             ModelError: Rows can't be merged, or two have the same key.
         """
         if given.partials is not None:
-            parts = self._by_key(self._rows_of(given.partials))
-            found = self._fetch(connection, self._table.layout.key, parts)
-            if given.bases is not None:
-                for key, row in self._by_key(self._rows_of(given.bases)).items():
-                    found.setdefault(key, (*row, 0, 0))
-            before = [found.get(key) for key in parts] if found else [None] * len(parts)
-            rows = self._merger.merged([_alive(it) for it in before], list(parts.values()))
-            self._write(connection, zip(parts, before, rows, strict=True), at)
+            self._merge(connection, given.partials, given.bases, at)
         if given.rows is not None or given.replaces is not None:
             self._replace(connection, given, at)
+
+    def _merge(
+        self,
+        connection: sqlite3.Connection,
+        partials: pa.Table,
+        bases: pa.Table | None,
+        at: Positions,
+    ) -> None:
+        """Add ``partials`` to the rows with their keys; most of many are new, and cost little."""
+        parts = self._listed(partials)
+        names = [column.name for column in self._table.columns]
+        with self._waiting(connection, names, parts) as wanted:
+            matches = self._matches(connection, wanted, self._table.layout.key)
+            found = {row[-1] - 1: row[:-1] for row in matches}
+            if bases is not None:
+                older = {self._key(row): (*row, 0, 0) for row in self._listed(bases)}
+                for number, part in enumerate(parts):
+                    if number not in found and (row := older.get(self._key(part))) is not None:
+                        found[number] = row
+            known = list(range(len(parts))) if self._merger.computes else sorted(found)
+            if len(known) < len(parts):
+                self._add_new(connection, wanted, known, at)
+        before = [found.get(number) for number in known]
+        some = [parts[number] for number in known]
+        rows = self._merger.merged([_alive(row) for row in before], some)
+        self._write(connection, zip(map(self._key, some), before, rows, strict=True), at)
+
+    def _add_new(
+        self, connection: sqlite3.Connection, wanted: str, known: Iterable[int], at: Positions
+    ) -> None:
+        """Store the rows of ``wanted`` as they are, but for those with the numbers ``known``."""
+        connection.executemany(
+            f"DELETE FROM {wanted} WHERE {_NUMBER} = ?", ((number + 1,) for number in known)
+        )
+        columns = ", ".join(quoted(column.name) for column in self._table.columns)
+        count = self._table.layout.count_column
+        connection.execute(
+            f"INSERT OR REPLACE INTO {quoted(self._table.live)} SELECT {columns}, ?, 0 "
+            f"FROM {wanted} {f'WHERE {quoted(count)} IS NOT 0' if count else ''}",
+            (at.stamp,),
+        )
 
     def _replace(self, connection: sqlite3.Connection, given: LiveRows, at: Positions) -> None:
         new: dict[Key, Row | None] = {}
@@ -85,7 +125,7 @@ class LiveTable:
             found = self.like(connection, given.replaces)
             new = dict.fromkeys(found)
         if given.rows is not None:
-            rows = self._by_key(self._rows_of(given.rows))
+            rows = {self._key(row): row for row in self._listed(given.rows)}
             others = [key for key in rows if key not in found]
             found |= self._fetch(connection, self._table.layout.key, others)
             new |= rows
@@ -132,64 +172,89 @@ class LiveTable:
             values = dict(stored_values(batch, kept, self._table.layout.key))
             yield from zip(*(values.get(name, repeat(None)) for name in described), strict=False)
 
-    def _by_key(self, rows: Iterable[Row]) -> dict[Key, Row]:
-        # In the order of the key, so that the pages of a table are gone through once.
-        listed = sorted(rows, key=self._order)
-        found = dict(zip(map(self._key, listed), listed, strict=True))
-        if len(found) != len(listed):
+    def _listed(self, rows: pa.Table) -> list[Row]:
+        """Return Arrow rows as stored ones; each key is there once.
+
+        Many are in the order of the key, so that the pages of a table are gone through once.
+        """
+        if rows.num_rows > _MANY:
+            rows = rows.sort_by(self._order)
+        listed = list(self._rows_of(rows))
+        if len(set(map(self._key, listed))) != len(listed):
             raise ModelError(
                 f"two rows of {self._table.name} have the same "
                 f"{', '.join(self._table.layout.key)}; nothing was changed",
                 self._table.name,
                 "make the grain in the model's header name the columns that identify a row",
             )
-        return found
+        return listed
 
-    def _order(self, row: Row) -> str:
-        return "\0".join(map(str, self._key(row)))
+    @cached_property
+    def _order(self) -> list[tuple[str, str]]:
+        layout = self._table.layout
+        return [
+            (name, "descending" if name in layout.descending else "ascending")
+            for name in layout.key
+        ]
 
     def _fetch(
         self, connection: sqlite3.Connection, names: Sequence[str], values: Iterable[Key]
     ) -> Found:
         """Return the rows with ``values`` in the columns ``names``, live over the epoch's."""
-        leads = self._leads(names)
-        wanted = self._wanted(connection, names, leads)
-        marks = ", ".join("?" * len(names))
-        connection.executemany(f"INSERT OR IGNORE INTO {wanted} VALUES ({marks})", values)
-        found: Found = {}
-        for sql in self._joins(wanted, names, leads):
-            rows = connection.execute(sql).fetchall()
-            found |= zip(map(self._key, rows), rows, strict=True)
+        with self._waiting(connection, names, values) as wanted:
+            return {self._key(row): row[:-1] for row in self._matches(connection, wanted, names)}
+
+    @contextmanager
+    def _waiting(
+        self, connection: sqlite3.Connection, names: Sequence[str], rows: Iterable[Row]
+    ) -> Iterator[str]:
+        """Have ``rows`` of the columns ``names`` in a temporary table, numbered from 1 on."""
+        wanted = self._wanted(connection, names)
+        columns, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
+        connection.executemany(f"INSERT OR IGNORE INTO {wanted} ({columns}) VALUES ({marks})", rows)
+        yield wanted
+        # Where something fails the transaction ends, and takes them along.
         connection.execute(f"DELETE FROM {wanted}")
-        return found
 
-    def _leads(self, names: Sequence[str]) -> bool:
-        """Tell whether the key begins with ``names``: then each value is looked up in it."""
-        return set(self._table.layout.key[: len(names)]) == set(names)
-
-    def _wanted(self, connection: sqlite3.Connection, names: Sequence[str], leads: bool) -> str:
-        """Return a temporary table for values of ``names``, which stays for the next time."""
-        types = {column.name: column.storage for column in self._table.columns}
-        name = "temp." + quoted(f"{self._table.name}({','.join(names)})")
-        columns = ", ".join(f"{quoted(column)} {types[column]}" for column in names)
-        if not leads:
+    def _wanted(self, connection: sqlite3.Connection, names: Sequence[str]) -> str:
+        """Return a temporary table of the columns ``names``, which stays for the next time."""
+        storage = {column.name: column.storage for column in self._table.columns}
+        typed = [f"{quoted(column)} {storage[column]}" for column in names]
+        # The types are in its name: the next generation's may be others.
+        name = "temp." + quoted(f"{self._table.name}({', '.join(typed)})")
+        parts = [f"{_NUMBER} INTEGER PRIMARY KEY", *typed]
+        if not self._leads(names):
             # Every row of the table is looked up among the values instead.
-            columns += f", PRIMARY KEY ({', '.join(map(quoted, names))})"
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+            parts.append(f"UNIQUE ({', '.join(map(quoted, names))})")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(parts)})")
         return name
 
-    def _joins(self, wanted: str, names: Sequence[str], leads: bool) -> tuple[str, str]:
+    def _matches(
+        self, connection: sqlite3.Connection, wanted: str, names: Sequence[str]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield stored rows, each with the number of the one in ``wanted`` like it in ``names``."""
+        for sql in self._joins(wanted, names):
+            yield from connection.execute(sql).fetchall()
+
+    def _leads(self, names: Sequence[str]) -> bool:
+        """Tell whether a value of ``names`` can be looked up in the order of the key."""
+        key = self._table.layout.key
+        return set(names) >= set(key) or set(key[: len(names)]) == set(names)
+
+    def _joins(self, wanted: str, names: Sequence[str]) -> tuple[str, str]:
         """Return the SELECTs of live rows, and of those of the epoch that no live one hides."""
         live, epoch = quoted(self._table.live), quoted(self._table.physical)
         key = self._table.layout.key
         # SQLite keeps the order of a CROSS JOIN.
-        order = "{0} AS w CROSS JOIN {1} AS t" if leads else "{1} AS t CROSS JOIN {0} AS w"
+        order = "{1} AS t CROSS JOIN {0} AS w"
+        if self._leads(names):
+            order = "{0} AS w CROSS JOIN {1} AS t"
         columns = ", ".join(f"t.{quoted(column.name)}" for column in self._table.columns)
         match = key_join("t", "w", names)
         return (
-            f"SELECT {columns}, t.{quoted(CHANGED_AT)}, t.{quoted(GONE)} "
+            f"SELECT {columns}, t.{quoted(CHANGED_AT)}, t.{quoted(GONE)}, w.{_NUMBER} "
             f"FROM {order.format(wanted, live)} WHERE {match} AND {counting(self._epoch, 't.')}",
-            f"SELECT {columns}, 0, 0 FROM {order.format(wanted, epoch)} WHERE {match} "
+            f"SELECT {columns}, 0, 0, w.{_NUMBER} FROM {order.format(wanted, epoch)} WHERE {match} "
             f"AND NOT EXISTS (SELECT 1 FROM {live} AS l WHERE {key_join('l', 't', key)} "
             f"AND {counting(self._epoch, 'l.')})",
         )
@@ -197,7 +262,7 @@ class LiveTable:
     def _write(
         self,
         connection: sqlite3.Connection,
-        changes: Iterable[tuple[Key, tuple[Any, ...] | None, Row | None]],
+        changes: Iterable[tuple[Key, Row | None, Row | None]],
         at: Positions,
     ) -> None:
         """Store what differs from what was found; keep that as it was at the frozen position.
@@ -231,7 +296,7 @@ def _key_of(places: Sequence[int]) -> Callable[[Row], Key]:
     return lambda row: (row[place],)
 
 
-def _alive(stored: tuple[Any, ...] | None) -> Row | None:
+def _alive(stored: Row | None) -> Row | None:
     """Return the columns of a found row; None where there is none or it is gone."""
     return None if stored is None or stored[-1] else stored[:-2]
 

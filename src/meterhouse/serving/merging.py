@@ -60,6 +60,11 @@ class Merger:
                 raise self._unmergeable(column.name)
         self._count = self._places.get(layout.count_column)
 
+    @property
+    def computes(self) -> bool:
+        """Whether a row has a ratio: then a part alone is not the row yet."""
+        return bool(self._ratios)
+
     def merged(self, before: Sequence[Row | None], parts: Sequence[Row]) -> list[Row | None]:
         """Return each of ``parts`` added to the row before it, with its ratios.
 

@@ -25,6 +25,7 @@ from meterhouse.serving.live import LiveTable, Positions
 from meterhouse.serving.promotion import clean, freeze, is_shown, show
 from meterhouse.serving.schema import (
     CHANGED_AT,
+    GONE,
     Layout,
     Served,
     StoredColumn,
@@ -217,12 +218,17 @@ class SqliteServing:
         """
         return self._read(lambda snapshot: _frozen(snapshot, table))
 
-    def changed(self, table: str, after: int) -> pa.Table:
+    def changed(self, table: str, after: int, columns: Sequence[str] = ()) -> pa.Table:
         """Return the live rows that changed after log position ``after``; columns as ``frozen``.
 
         Rows that changed up to the epoch's position are the epoch's, and not among them.
+
+        Args:
+            table: Its name.
+            after: Log position.
+            columns: Which of the table's; all when empty. The others are not read.
         """
-        return self._read(lambda snapshot: _changed(snapshot, table, after))
+        return self._read(lambda snapshot: _changed(snapshot, table, after, columns))
 
     def changes(self, table: str, after: int) -> int:
         """Return how many rows ``changed`` would; by an index, without reading them."""
@@ -307,8 +313,12 @@ class SqliteServing:
         return layout
 
 
-def finished_rows(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def finished_rows(
+    table: StoredTable, rows: Sequence[tuple[Any, ...]], names: Sequence[str] = ()
+) -> pa.Table:
     """Return rows as stored (``SqliteSnapshot.raw``) in the finished table's schema.
+
+    With ``names`` the rows have these columns only.
 
     Raises:
         DamageError: A value is not what was written.
@@ -317,9 +327,13 @@ def finished_rows(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Tab
 
     from meterhouse.serving.arrow_rows import schema_from_text, to_batch
 
-    schema = schema_from_text(table.arrow_schema)
+    schema, columns = schema_from_text(table.arrow_schema), table.columns
+    if names:
+        described = {column.name: column for column in columns}
+        schema = pa.schema([schema.field(name) for name in names])
+        columns = tuple(described[name] for name in names)
     try:
-        batches = [to_batch(rows, table.columns, schema)] if rows else []
+        batches = [to_batch(rows, columns, schema)] if rows else []
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise DamageError(
             f"a served value of {table.name} is not what was written",
@@ -341,13 +355,18 @@ def live_rows(snapshot: SqliteSnapshot, table: str) -> pa.Table:
     return _changed(snapshot, table, 0)
 
 
-def _changed(snapshot: SqliteSnapshot, table: str, after: int) -> pa.Table:
+def _changed(
+    snapshot: SqliteSnapshot, table: str, after: int, columns: Sequence[str] = ()
+) -> pa.Table:
     stored = snapshot.table(table)
-    after = max(after, snapshot.served.epoch_position)
-    live = f"SELECT * FROM {quoted(stored.live)} WHERE {quoted(CHANGED_AT)} > {after:d}"
-    return _with_positions(
-        stored, snapshot.connection.execute(live).fetchall() if stored.live else []
-    )
+    names = columns or [column.name for column in stored.columns]
+    rows = []
+    if stored.live:
+        after = max(after, snapshot.served.epoch_position)
+        picked = ", ".join(map(quoted, (*names, CHANGED_AT, GONE)))
+        live = f"SELECT {picked} FROM {quoted(stored.live)} WHERE {quoted(CHANGED_AT)} > {after:d}"
+        rows = snapshot.connection.execute(live).fetchall()
+    return _with_positions(stored, rows, names)
 
 
 def _changes(snapshot: SqliteSnapshot, table: str, after: int) -> int:
@@ -378,10 +397,12 @@ def _frozen(snapshot: SqliteSnapshot, table: str) -> pa.Table:
     return _with_positions(stored, rows)
 
 
-def _with_positions(table: StoredTable, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def _with_positions(
+    table: StoredTable, rows: Sequence[tuple[Any, ...]], names: Sequence[str] = ()
+) -> pa.Table:
     import pyarrow as pa
 
-    found = finished_rows(table, [row[:-2] for row in rows])
+    found = finished_rows(table, rows, names)
     positions = pa.array([row[-2] for row in rows], pa.int64())
     gone = pa.array([bool(row[-1]) for row in rows], pa.bool_())
     return found.append_column("changed_at", positions).append_column("gone", gone)
