@@ -21,6 +21,7 @@ from conformance.live_model import (
     DAILY,
     DAILY_SCHEMA,
     LAYOUTS,
+    MONEY,
     PARTIAL_SCHEMA,
     SCHEMAS,
     SUMS,
@@ -220,6 +221,40 @@ def test_two_of_many_parts_with_one_key_change_nothing(house: House) -> None:
     house.check()
     house.advance(1, *parts[:-1])
     house.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        (pa.dictionary(pa.uint8(), pa.string()), lambda number: f"kind {number}"),
+        (pa.list_(pa.int64()), lambda number: [number]),
+        (pa.struct([("of", pa.int64())]), lambda number: {"of": number}),
+        (pa.map_(pa.string(), pa.int64()), lambda number: [("of", number)]),
+        (pa.bool_(), lambda number: number > 0),
+    ],
+)
+def test_keys_of_any_type_are_merged(
+    tmp_path: Path, kind: pa.DataType, made: Callable[[int], Any]
+) -> None:
+    """Many rows are put in the order of their keys; not every type has one."""
+    schema = pa.schema([("org_id", pa.string()), ("kind", kind), ("cost_usd", MONEY)])
+    rows = [(f"org {number:03d}", made(number % 2), Decimal(number)) for number in range(300)]
+    layout = Layout(key=("org_id", "kind"), merge={"cost_usd": "sum"})
+    store = SqliteServing(tmp_path / "serving.db", {SUMS: layout})
+    store.load("epoch 1", SUMS, schema.empty_table().to_reader())
+    store.publish("epoch 1", stamp(0), ingest_ts=ingested(0), details="{}")
+
+    for after, some in ((0, rows[:200]), (1, rows[100:])):
+        part = LiveRows(SUMS, partials=table_of(some, schema))
+        to = stamp(after), stamp(after + 1), ingested(after + 1)
+        assert store.advance(LiveChange(*to, (part,), "{}"))
+
+    found = {row["org_id"]: row["cost_usd"] for row in store.rows(SUMS).read_all().to_pylist()}
+    assert found == {
+        f"org {number:03d}": Decimal(2 * number if 100 <= number < 200 else number)
+        for number in range(300)
+    }
+    store.close()
 
 
 def test_some_columns_of_what_changed_can_be_had_alone(house: House) -> None:

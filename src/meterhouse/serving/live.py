@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
+from itertools import repeat, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,8 +177,8 @@ class LiveTable:
 
         Many are in the order of the key, so that the pages of a table are gone through once.
         """
-        if rows.num_rows > _MANY:
-            rows = rows.sort_by(self._order)
+        if rows.num_rows > _MANY and (order := self._order(rows.schema)):
+            rows = rows.sort_by(order)
         listed = list(self._rows_of(rows))
         if len(set(map(self._key, listed))) != len(listed):
             raise ModelError(
@@ -189,12 +189,12 @@ class LiveTable:
             )
         return listed
 
-    @cached_property
-    def _order(self) -> list[tuple[str, str]]:
+    def _order(self, schema: pa.Schema) -> list[tuple[str, str]]:
+        """Return the key as Arrow sorts by it, up to the first column that it can't sort by."""
         layout = self._table.layout
+        sorts = takewhile(lambda name: _can_be_sorted(schema.field(name).type), layout.key)
         return [
-            (name, "descending" if name in layout.descending else "ascending")
-            for name in layout.key
+            (name, "descending" if name in layout.descending else "ascending") for name in sorts
         ]
 
     def _fetch(
@@ -294,6 +294,13 @@ def _key_of(places: Sequence[int]) -> Callable[[Row], Key]:
         return itemgetter(*places)
     [place] = places
     return lambda row: (row[place],)
+
+
+def _can_be_sorted(data_type: pa.DataType) -> bool:
+    from pyarrow import types
+
+    others = (types.is_dictionary, types.is_interval, types.is_nested)
+    return not any(is_one(data_type) for is_one in others)
 
 
 def _alive(stored: Row | None) -> Row | None:
