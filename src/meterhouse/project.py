@@ -17,17 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from meterhouse.alerts.alerts import Alerts
 from meterhouse.clock import system_clock
 from meterhouse.config import find_project, load_settings
 from meterhouse.errors import MeterhouseError, UsageError
-from meterhouse.follow.alerting import Alerting
-from meterhouse.follow.parts import Options, Parts
 from meterhouse.follow.requests import hand_over, ingest_request
-from meterhouse.follow.run import Live, only_one
-from meterhouse.follow.run import run as run_follower
-from meterhouse.follow.say import Say
-from meterhouse.follow.telling import Exporter
 from meterhouse.inspection import Inspection, ProjectStatus
 from meterhouse.lake.delta import DeltaTables
 from meterhouse.layers.batch import Batch, BatchReport
@@ -52,7 +45,6 @@ from meterhouse.serving.answer import Answer
 from meterhouse.serving.queries import ask
 from meterhouse.serving.sqlite import SqliteServing
 from meterhouse.sources.files import Discovery, discover
-from meterhouse.sources.watch import FolderWatch
 from meterhouse.verify.restore import (
     check_rebuildable,
     drop_damaged_serving,
@@ -62,6 +54,10 @@ from meterhouse.verify.restore import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from meterhouse.alerts.alerts import Alerts
+    from meterhouse.follow.say import Say
+    from meterhouse.follow.telling import Exporter
 
 __all__ = ["Project", "ProjectStatus", "open_project"]
 
@@ -211,6 +207,11 @@ class Project(Inspection):
             DamageError: Log or views are damaged.
             EnvironmentFailureError: Another follower runs; with ``once``, the machine failed.
         """
+        # Here, and not above: no other command waits for what only this one needs.
+        from meterhouse.follow.parts import Options, Parts
+        from meterhouse.follow.run import Live, only_one, run
+        from meterhouse.sources.watch import FolderWatch
+
         given = [Path(path) for path in paths]
         options = Options(
             given or [self.root / folder for folder in self.settings.ingest_folders],
@@ -244,10 +245,11 @@ class Project(Inspection):
                 self._upkeep(log),
             )
             with self._alerting(speed.store, say, exporter) as alerting:
-                return run_follower(parts, options, live, interval=interval, exporter=alerting)
+                return run(parts, options, live, interval=interval, exporter=alerting)
 
     def alerts(self) -> Alerts:
         """Return what raises and delivers alerts, by the project's ``alerts.yaml``; close it."""
+        from meterhouse.alerts.alerts import Alerts
 
         def models() -> Models:
             return self.models()
@@ -261,6 +263,8 @@ class Project(Inspection):
     def _alerting(
         self, store: LiveStore, say: Say, exporter: Exporter | None
     ) -> Iterator[Exporter]:
+        from meterhouse.follow.alerting import Alerting
+
         alerting = Alerting(self.alerts(), store, say, exporter)
         try:
             yield alerting
