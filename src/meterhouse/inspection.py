@@ -162,7 +162,7 @@ class Inspection(Wiring):
             unknown=unknown_keys(self.engine, published) if published is not None else None,
             sizes=sizes(self.root),
             following=read_standing(self.root),
-            invalid=[bad.error for bad in self.contract_folder.bad],
+            invalid=self.contract_folder.problems,
         )
 
     @contextmanager

@@ -290,6 +290,7 @@ class Project(Inspection):
     def _batch(self, full: bool, progress: Callable[[str], None], after: int = 0) -> BatchReport:
         with self._modes(), self._views() as state:
             log = self._log()
+            invalid = self.contract_folder.problems
             first = self._texts(log, state, state.stamp().position)
             report = Batch(
                 self.blobs,
@@ -306,7 +307,6 @@ class Project(Inspection):
                 texts=lambda upto: self._texts(log, state, upto, first),
             ).run(full=full, progress=progress)
             self._join(state, report.position, progress)
-            invalid = [bad.error for bad in self.contract_folder.bad]
             return replace(report, problems=(*invalid, *report.problems))
 
     def seal(self, *, waiting: Callable[[], None] = lambda: None) -> Sealed:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -101,21 +101,40 @@ class Wiring:
 
     @property
     def contracts(self) -> dict[str, Contract]:
-        """The contracts of the project folder as they are now, by source.
+        """The contracts by source, sorted: those of the project folder as they are now.
 
-        One that is not valid stops nothing: what was published last was by its former text.
+        A file that is not valid stops nothing: while there is one, what is missing is as it
+        was published last.
+
+        Raises:
+            ContractError: A file is not valid, and what was published can't be read either.
         """
         folder = self.contract_folder
-        former = self._published_contracts() if folder.bad else {}
-        kept = {bad.source: former[bad.source] for bad in folder.bad if bad.source in former}
-        return kept | dict(folder.contracts)
+        found = dict(folder.contracts)
+        if folder.bad:
+            try:
+                former = self._published_contracts()
+            except DamageError as error:
+                raise folder.bad[0].error from error
+            owned = {table for contract in found.values() for table in contract.tables}
+            for source, contract in former.items():
+                if source not in found and owned.isdisjoint(contract.tables):
+                    found[source] = contract
+        return dict(sorted(found.items()))
 
     def _published_contracts(self) -> Mapping[str, Contract]:
-        try:
-            published = self.published()
-            return self.generations.of(published.details).contracts if published else {}
-        except DamageError:
-            return {}  # verify says so, and a rebuild must not need it
+        published = self.published()
+        if published is not None:
+            return self.generations.of(published.details).contracts
+        # A rebuild has set the lake aside; the answers go on.
+        with closing(SqliteServing(self.root / "serving.db")) as store:
+            answers = store.answers()
+        return self.generations.of(answers.details).contracts if answers is not None else {}
+
+    def contracts_in_force(self) -> dict[str, Contract]:
+        """Return the contract of every source that has tables, see ``pinned_contracts``."""
+        with self._state() as state:
+            return pinned_contracts(self._log(), state, self.contracts)
 
     @property
     def contract_folder(self) -> ContractFolder:

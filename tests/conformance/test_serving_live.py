@@ -257,6 +257,23 @@ def test_keys_of_any_type_are_merged(
     store.close()
 
 
+def test_rows_are_replaced_by_a_number_that_does_not_lead_the_key(tmp_path: Path) -> None:
+    schema = pa.schema([("org_id", pa.string()), ("number", pa.int64()), ("cost_usd", MONEY)])
+    rows = [("a", None, Decimal(1)), ("a", 1, Decimal(2)), ("b", 2, Decimal(3))]
+    store = SqliteServing(tmp_path / "serving.db", {SUMS: Layout(key=("org_id", "number"))})
+    store.load("epoch 1", SUMS, table_of(rows, schema).to_reader())
+    store.publish("epoch 1", stamp(0), ingest_ts=ingested(0), details="{}")
+
+    replaces = pa.table({"number": pa.array([None, 2], pa.int64())})
+    change = LiveRows(SUMS, rows=schema.empty_table(), replaces=replaces)
+    assert store.advance(LiveChange(stamp(0), stamp(1), ingested(1), (change,), "{}"))
+
+    assert store.rows(SUMS).read_all().to_pylist() == [
+        {"org_id": "a", "number": 1, "cost_usd": Decimal(2)}
+    ]
+    store.close()
+
+
 def test_some_columns_of_what_changed_can_be_had_alone(house: House) -> None:
     house.advance(2, part("a", 1, "1"), part(None, 2, "2"))
     house.advance(3, part("a", 1, "-1", -1))

@@ -153,7 +153,7 @@ def export(
     from meterhouse.layers.bronze import bronze_schemas
 
     house = opened(option)
-    contracts = house.contracts
+    contracts = house.contracts_in_force()
     if not source:
         raise UsageError(
             "held records of different sources have different columns",

@@ -116,6 +116,11 @@ class Contract:
     sha256: str
     """Of ``text``: what entries name the contract by."""
 
+    @property
+    def tables(self) -> tuple[str, str]:
+        """The bronze tables that no other source may have."""
+        return self.table, self.quarantine
+
     @cached_property
     def by_name(self) -> Mapping[str, Column]:
         """Columns by product name."""

@@ -75,6 +75,11 @@ class ContractFolder:
     bad: tuple[BadContract, ...]
     """What is not valid; two for the same source or table are both."""
 
+    @property
+    def problems(self) -> list[ContractError]:
+        """Return what is wrong, each once."""
+        return list(dict.fromkeys(bad.error for bad in self.bad))
+
 
 def load_contracts(folder: Path) -> dict[str, Contract]:
     """Read every ``*.yaml`` of ``folder``, by source, sorted.

@@ -19,15 +19,15 @@ def pinned_contracts(
     """Return the contract of every source, by source, sorted.
 
     A source that never delivered has none in the log: the project's own text stands for it,
-    so that its tables exist, empty.
+    so that its tables exist, empty; unless they are those of one that did deliver.
 
     Args:
         log: Holds the text of each contract that was ever in force.
         state: Knows which of them are.
-        contracts: Those of the project folder.
+        contracts: Those of the project folder (``Wiring.contracts``).
         upto: Those that were in force after this entry.
     """
-    found = dict(contracts)
+    found: dict[str, Contract] = {}
     for source in state.sources():
         pinned = state.pinned(source, upto=upto)
         if pinned is None:
@@ -35,5 +35,10 @@ def pinned_contracts(
         own = contracts.get(source)
         if own is None or own.sha256 != pinned.sha256:
             text = log.read(pinned.position).text
-            found[source] = parse_contract(text, entry_path(pinned.position))
+            own = parse_contract(text, entry_path(pinned.position))
+        found[source] = own
+    owned = {table for contract in found.values() for table in contract.tables}
+    for source, contract in contracts.items():
+        if source not in found and owned.isdisjoint(contract.tables):
+            found[source] = contract
     return dict(sorted(found.items()))

@@ -131,7 +131,24 @@ class Committer:
             if pinned.sha256 == contract.sha256:
                 return None
             _check_change(self._apply.contract(contract.source, pinned.sha256), contract)
+        self._check_tables(contract)
         return replace(entry, kind="contract", text=contract.text)
+
+    def _check_tables(self, contract: Contract) -> None:
+        """See that no other source has put records into the tables of ``contract``."""
+        for source in self._state.sources():
+            pinned = self._state.pinned(source)
+            if source == contract.source or pinned is None:
+                continue
+            other = self._apply.contract(source, pinned.sha256)
+            for table in contract.tables:
+                if table in other.tables:
+                    raise ContractError(
+                        f'table {table} is that of source "{source}", whose records are in the log',
+                        f"contracts/{contract.source}.yaml",
+                        f'give it another table: and quarantine:, or call its source "{source}"; '
+                        "nothing of this source was taken",
+                    )
 
     def _check_places(self, contract: Contract, group: Sequence[Part]) -> None:
         """See that every file still is where its range was cut to follow."""

@@ -117,7 +117,7 @@ class Discovery:
 
     def wait_for(self, contracts: Sequence[BadContract]) -> None:
         """Note contracts that are not valid; what only they recognise waits for them."""
-        self.problems += [bad.error for bad in contracts]
+        self.problems += dict.fromkeys(bad.error for bad in contracts)
         self.unrecognised = [
             name
             for name in self.unrecognised
