@@ -132,7 +132,10 @@ class Wiring:
         return self.generations.of(answers.details).contracts if answers is not None else {}
 
     def contracts_in_force(self) -> dict[str, Contract]:
-        """Return the contract of every source that has tables, see ``pinned_contracts``."""
+        """Return the contract of every source that has tables, by source, sorted.
+
+        That which the log pinned; of a source that never delivered the one of the folder.
+        """
         with self._state() as state:
             return pinned_contracts(self._log(), state, self.contracts)
 
