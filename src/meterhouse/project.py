@@ -32,7 +32,6 @@ from meterhouse.log.lock import Lock, all_at_once, one_writer
 from meterhouse.log.report import IngestReport
 from meterhouse.log.sealing import Sealed
 from meterhouse.log.upkeep import SEALING_LOCK
-from meterhouse.models.graph import Models
 from meterhouse.ports import Clock, LiveStore
 from meterhouse.reading import (
     Selection,
@@ -251,13 +250,10 @@ class Project(Inspection):
         """Return what raises and delivers alerts, by the project's ``alerts.yaml``; close it."""
         from meterhouse.alerts.alerts import Alerts
 
-        def models() -> Models:
-            return self.models()
-
         def aside() -> AbstractContextManager[LiveStore]:
             return closing(SqliteServing(self.root / "serving.db"))
 
-        return Alerts(self.root, models, self.engine, self.clock, os.environ, aside=aside)
+        return Alerts(self.root, self.models, self.engine, self.clock, os.environ, aside=aside)
 
     @contextmanager
     def _alerting(

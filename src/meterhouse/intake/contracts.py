@@ -104,7 +104,7 @@ def read_contracts(folder: Path) -> ContractFolder:
             bad.append(_bad(path, error))
     owners: dict[str, Path] = {}
     for path, contract in list(found.items()):
-        for name in (f"source {contract.source}", contract.table, contract.quarantine):
+        for name in (f"source {contract.source}", *contract.tables):
             other = owners.setdefault(name, path)
             if other == path:
                 continue

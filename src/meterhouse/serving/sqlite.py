@@ -366,7 +366,7 @@ def _changed(
         picked = ", ".join(map(quoted, (*names, CHANGED_AT, GONE)))
         live = f"SELECT {picked} FROM {quoted(stored.live)} WHERE {quoted(CHANGED_AT)} > {after:d}"
         rows = snapshot.connection.execute(live).fetchall()
-    return _with_positions(stored, rows, names)
+    return _with_positions(stored, rows, columns)
 
 
 def _changes(snapshot: SqliteSnapshot, table: str, after: int) -> int:
